@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
-_PUBLIC = {"Network": "network", "remap": "remap", "MeanField": "mean_field"}
-__all__ = ["MeanField", "Network", "__version__", "remap"]
+# The function `remap` shares its name with its module: importing it here binds the function for good.
+from automfm_hpc.network import Network
+from automfm_hpc.remap import remap
 
 if TYPE_CHECKING:
-    from automfm_hpc.mean_field import MeanField as MeanField
-    from automfm_hpc.network import Network as Network
-    from automfm_hpc.remap import remap as remap
+    from automfm_hpc.mean_field import MeanField
+
+__version__ = "0.1.0"
+__all__ = ["MeanField", "Network", "__version__", "remap"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public names on first use, so that `import automfm_hpc` costs nothing."""
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'automfm_hpc' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"automfm_hpc.{_PUBLIC[name]}"), name)
+    """Import the solver on first use: it compiles, so only those who solve pay for it."""
+    if name == "MeanField":
+        from automfm_hpc.mean_field import MeanField
+
+        return MeanField
+    raise AttributeError(f"module 'automfm_hpc' has no attribute '{name}'")
