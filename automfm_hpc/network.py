@@ -269,14 +269,13 @@ class _Loader(yaml.SafeLoader):
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    loader.flatten_mapping(node)
-    result: dict[Any, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if key in result:
-            raise NetworkError(f"key '{key}' stands twice", where=f"line {key_node.start_mark.line + 1}")
-        result[key] = loader.construct_object(value_node, deep=True)
-    return result
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        if key_node.value in seen:
+            raise NetworkError(f"key '{key_node.value}' stands twice", where=f"line {key_node.start_mark.line + 1}")
+        seen.add(key_node.value)
+    loader.flatten_mapping(node)  # keys merged by '<<' come first, so the mapping's own keys win
+    return {loader.construct_object(k, deep=True): loader.construct_object(v, deep=True) for k, v in node.value}
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
