@@ -1,0 +1,303 @@
+"""The plan: which cells are driven at which input rates, in which chunks, with which seeds.
+
+A plan is frozen data. Executors read it; results depend on it and on nothing else.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automfm_hpc.errors import PlanError, suggest
+from automfm_hpc.network import Network
+from automfm_hpc.provenance import content_hash, seed_for
+from automfm_hpc.remap import Cell, MeanFieldParameters, remap
+
+FORMAT = 1
+MARGIN = 1.25  # grids reach this much beyond the highest working point
+POINTS = {1: 24, 2: 12, 3: 8, 4: 6}  # default points per axis for that many axes
+CHUNK_POINTS = 12
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How long and how exactly each grid point is sampled.
+
+    Parameters
+    ----------
+    precision : float
+        Wanted standard error of the rate, relative to the rate.
+    floor : float
+        A standard error (Hz) that is always good enough.
+    budget : float
+        Most simulated neuron-seconds spent on one point.
+    transient, window : float
+        Time dropped, time counted (ms), per cell.
+    dt : float
+        Resolution (ms).
+    first_cells : int
+        Cells per point of the first round.
+    heterogeneous : bool
+        Whether cells draw their in-degrees from the description's distributions.
+    """
+
+    precision: float = 0.02
+    floor: float = 0.2
+    budget: float = 1200.0
+    transient: float = 250.0
+    window: float = 1000.0
+    dt: float = 0.1
+    first_cells: int = 64
+    heterogeneous: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("precision", "floor", "budget", "window", "dt"):
+            if not getattr(self, name) > 0:
+                raise PlanError(f"must be larger than 0, not {getattr(self, name):g}", where=f"sampling.{name}")
+        if self.first_cells < 16:
+            raise PlanError("a standard error needs at least 16 cells", where="sampling.first_cells")
+
+    def target(self, rate: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Standard error (Hz) below which sampling stops."""
+        return np.maximum(self.precision * rate, self.floor)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One chunk of one population's grid: the unit of work, of storage, and of resuming."""
+
+    population: str
+    chunk: int
+    index: tuple[int, ...]
+    slices: tuple[tuple[int, int], ...]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Tensor grid of input rates for one population.
+
+    Parameters
+    ----------
+    population : str
+    axes : tuple of str
+        Sources.
+    coordinates : tuple of tuple of float
+        Rates (Hz) along each axis, increasing.
+    chunk_shape : tuple of int
+        Points per chunk along each axis.
+    """
+
+    population: str
+    axes: tuple[str, ...]
+    coordinates: tuple[tuple[float, ...], ...]
+    chunk_shape: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(len(c) for c in self.coordinates)
+
+    @property
+    def chunk_counts(self) -> tuple[int, ...]:
+        return tuple(math.ceil(n / c) for n, c in zip(self.shape, self.chunk_shape, strict=True))
+
+    def tasks(self, seed: int) -> Iterator[Task]:
+        for number, index in enumerate(product(*(range(n) for n in self.chunk_counts))):
+            slices = tuple((i * c, min((i + 1) * c, n))
+                           for i, c, n in zip(index, self.chunk_shape, self.shape, strict=True))
+            yield Task(self.population, number, index, slices, seed_for(seed, self.population, number))
+
+    def points(self, task: Task) -> NDArray[np.float64]:
+        """Input rates (Hz) of a chunk's points, shape (n_point, n_axis), in C order."""
+        parts = [np.asarray(c[a:b]) for c, (a, b) in zip(self.coordinates, task.slices, strict=True)]
+        return np.stack([m.ravel() for m in np.meshgrid(*parts, indexing="ij")], axis=-1)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything the simulations depend on.
+
+    Parameters
+    ----------
+    network : Network
+        With the variant applied.
+    seed : int
+    sampling : Sampling
+    grids : tuple of Grid
+    """
+
+    network: Network
+    seed: int
+    sampling: Sampling
+    grids: tuple[Grid, ...]
+    _parameters: list[MeanFieldParameters] = field(default_factory=list, compare=False, repr=False)
+
+    @property
+    def id(self) -> str:
+        """Content hash: what makes two runs the same run."""
+        return content_hash(self.to_dict())
+
+    @property
+    def parameters(self) -> MeanFieldParameters:
+        if not self._parameters:
+            self._parameters.append(remap(self.network))
+        return self._parameters[0]
+
+    def grid(self, population: str) -> Grid:
+        for grid in self.grids:
+            if grid.population == population:
+                return grid
+        raise PlanError(f"no population '{population}'", where="plan",
+                        remedy=suggest(population, [g.population for g in self.grids]))
+
+    def tasks(self) -> tuple[Task, ...]:
+        """All chunks of all populations; the first ones take longest, so ranks finish together."""
+        tasks = [t for g in self.grids for t in g.tasks(self.seed)]
+        return tuple(sorted(tasks, key=lambda t: -len(self.grid(t.population).axes)))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"format": FORMAT, "seed": self.seed, "network": self.network.to_dict(),
+                "sampling": asdict(self.sampling), "grids": [asdict(g) for g in self.grids]}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any], where: str = "plan") -> Plan:
+        try:
+            if data["format"] != FORMAT:
+                raise PlanError(f"has format {data['format']}, this program reads {FORMAT}", where=where,
+                                remedy="Use the program's version that wrote it, or plan anew.")
+            grids = tuple(Grid(g["population"], tuple(g["axes"]), tuple(tuple(c) for c in g["coordinates"]),
+                               tuple(g["chunk_shape"])) for g in data["grids"])
+            return Plan(Network.from_dict(data["network"], where), data["seed"], Sampling(**data["sampling"]), grids)
+        except (KeyError, TypeError) as error:
+            raise PlanError(f"is not a plan ({error})", where=where, remedy="Run `automfm plan` again.") from None
+
+    @staticmethod
+    def read(path: str | Path) -> Plan:
+        try:
+            return Plan.from_dict(json.loads(Path(path).read_text("utf-8")), str(path))
+        except FileNotFoundError:
+            raise PlanError("no such plan", where=str(path),
+                            remedy="Run `automfm plan NETWORK --out RUN` first.") from None
+        except json.JSONDecodeError as error:
+            raise PlanError(f"is not valid JSON ({error})", where=str(path)) from None
+
+
+def make_plan(
+    network: Network,
+    *,
+    variant: str | None = None,
+    points: int | None = None,
+    sampling: Sampling | None = None,
+    seed: int = 1,
+    working_points: Mapping[str, tuple[float, ...]] | None = None,
+) -> Plan:
+    """Lay out the grids around the working points.
+
+    Parameters
+    ----------
+    network : Network
+    variant : str, optional
+    points : int, optional
+        Grid points per input axis; default by the number of axes, see `POINTS`.
+    sampling : Sampling, optional
+        Default: `Sampling()`, with the transient lengthened for slow adaptation.
+    seed : int
+    working_points : mapping, optional
+        Rates (Hz) by population and input; default: the description's.
+
+    Raises
+    ------
+    PlanError
+        If a population's range of rates is not known, or `points` is below 4.
+    """
+    network = network.with_variant(variant)
+    if points is not None and points < 4:
+        raise PlanError(f"{points} points per axis are too few for a smooth fit", where="points",
+                        remedy="Take at least 4.")
+    known = working_points if working_points is not None else network.working_points
+    parameters = remap(network)
+    if sampling is None:
+        sampling = Sampling(transient=max(250.0, 5.0 * _slowest(network)))
+    grids = tuple(_grid(network, cell, points, known) for cell in parameters.cells)
+    return Plan(network, seed, sampling, grids)
+
+
+def _slowest(network: Network) -> float:
+    """Slowest time constant of adaptation (ms) in the network, up to 400 ms."""
+    slow = [1.0]
+    for p in network.populations:
+        slow += [p.parameters["tau_w"]] if p.parameters.get("b") or p.parameters.get("a") else []
+        slow += [1.0 / p.parameters[k] for k in ("k_1", "k_2") if k in p.parameters]
+    return min(max(slow), 400.0)
+
+
+def _grid(network: Network, cell: Cell, points: int | None, known: Mapping[str, tuple[float, ...]]) -> Grid:
+    axes = cell.axes
+    n = points or POINTS.get(len(axes), 5)
+    coordinates = tuple(spaced(*rate_range(network, source, known), n) for source in axes)
+    return Grid(cell.population, axes, coordinates, chunk_shape(tuple(len(c) for c in coordinates)))
+
+
+def chunk_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Rows along the last axis of at most CHUNK_POINTS points."""
+    return (*(1 for _ in shape[:-1]), min(shape[-1], CHUNK_POINTS))
+
+
+def spaced(low: float, high: float, n: int) -> tuple[float, ...]:
+    """n rates (Hz) from low to high, denser at the low end, where transfer functions bend."""
+    u = np.linspace(0.0, 1.0, n)
+    rates = low + (high - low) * np.expm1(1.5 * u) / math.expm1(1.5)
+    return tuple(float(f"{r:.6g}") for r in rates)
+
+
+def rate_range(network: Network, source: str, known: Mapping[str, tuple[float, ...]]) -> tuple[float, float]:
+    """Lowest and highest rate (Hz) a source's axis must cover."""
+    for external in network.inputs:
+        if external.name == source:
+            return external.rate_range
+    rates = [r for r in known.get(source, ()) if math.isfinite(r)]
+    if rates:
+        return 0.0, max(MARGIN * max(rates), 1.0)
+    declared = network.population(source).rate_range
+    if declared is None:
+        raise PlanError("its range of rates is not known", where=f"{network.name}: {source}",
+                        remedy="Give `working_points` or the population's `rate_range` in the description, "
+                               "or a file with --working-points.")
+    return declared
+
+
+def read_working_points(path: str | Path, network: Network) -> dict[str, tuple[float, ...]]:
+    """Working points from a CSV file with one column per population and input (Hz), one row per input rate.
+
+    A group's column (for example MLI) serves every member that has no column of its own.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        columns = {k: tuple(float(r[k]) for r in rows) for k in (rows[0] if rows else {})}
+    except FileNotFoundError:
+        raise PlanError("no such file", where=str(path)) from None
+    except (TypeError, ValueError) as error:
+        raise PlanError(f"is not a table of rates ({error})", where=str(path)) from None
+    known = {*network.population_names, *network.input_names, *network.groups}
+    for name in columns:
+        if name not in known:
+            raise PlanError(f"unknown column '{name}'", where=str(path), remedy=suggest(name, known))
+    for group, members in network.groups.items():
+        for member in members:
+            if group in columns:
+                columns.setdefault(member, columns[group])
+    finite = {k: v for k, v in columns.items() if any(math.isfinite(r) and r >= 0 for r in v)}
+    if not finite:
+        raise PlanError("holds no finite rate", where=str(path),
+                        remedy="Give one column of rates in Hz per population.")
+    return finite
