@@ -1,0 +1,323 @@
+"""Mean field of any number of populations: the master equation of order 1 or 2 (theory of `MeanField`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from automfm_hpc import fixed_points, published_template, rate_models, solution, transfer_function
+from automfm_hpc.drive import Drive, each, tabulate
+from automfm_hpc.errors import MeanFieldError, suggest
+from automfm_hpc.solver import METHODS, System, Trace, integrate
+from automfm_hpc.transfer_function import TransferFunction
+
+if TYPE_CHECKING:
+    import xarray
+
+FloatArray = NDArray[np.float64]
+_READERS = {published_template.KIND: published_template.from_dict} | dict.fromkeys(
+    rate_models.CODES, rate_models.from_dict
+)
+_SAMPLES = 10_000  # largest default number of samples
+
+
+@dataclass(frozen=True, eq=False)
+class MeanField:
+    """A mean-field model.
+
+    With nu the rates, c their covariance, F the transfer functions, J_ij = dF_i/dnu_j, N the sizes and
+    T the time constants (El Boustani & Destexhe 2009, doi 10.1162/neco.2009.02-08-710):
+
+        T dnu_i/dt = F_i - nu_i + 1/2 sum_jk c_jk d2F_i/dnu_j dnu_k
+        T dc/dt    = diag(F (1/T - F)/N) + (F - nu)(F - nu)^T + J c + c J^T - 2 c
+
+    The inputs are further rows whose rate is prescribed and whose own source of covariance is
+    nu (1/T - nu)/N. Order 1 leaves c out. Where populations have different T, row i of the linear part
+    is divided by T_i and the product (F_i - nu_i)(F_j - nu_j) by sqrt(T_i T_j), which keeps c positive
+    semi-definite and is the equation above for equal T.
+
+    Parameters
+    ----------
+    populations, inputs : tuple of str
+    transfer_functions : tuple of TransferFunction
+        One per population, in their order.
+    N : (n_population + n_input,) array
+        Cells, then independent sources of each input; infinite: private sources, which do not make
+        rates fluctuate.
+    T : float or (n_population,) or (n_population + n_input,) array
+        Time constants (ms). Inputs without one take the mean.
+    metadata : Mapping
+        Plain values to be kept with the model: network, variant, pathology, provenance, ...
+    """
+
+    populations: tuple[str, ...]
+    inputs: tuple[str, ...]
+    transfer_functions: tuple[TransferFunction, ...]
+    N: FloatArray
+    T: ArrayLike
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        P, M = len(self.populations), len(self.sources)
+        _require(P > 0 and len(set(self.sources)) == M, "names of populations and inputs must differ, and be there")
+        _require(len(self.transfer_functions) == P, f"{len(self.transfer_functions)} transfer functions for {P} populations")
+        for name, tf in zip(self.populations, self.transfer_functions, strict=True):
+            _require(tf.population == name, f"the transfer function of {tf.population} stands in the place of {name}")
+            for axis in tf.axes:
+                if axis not in self.sources:
+                    raise MeanFieldError(f"the transfer function depends on '{axis}', which is neither population nor "
+                                         "input", where=name, remedy=suggest(axis, self.sources))
+        N, T = np.array(self.N, float), np.array(self.T, float)
+        _require(N.shape == (M,) and bool((N > 0).all()), f"N must be {M} numbers above 0, one per population and input")
+        _require(T.shape in ((), (P,), (M,)) and bool((T > 0).all() and np.isfinite(T).all()),
+                 "T must be above 0, one number or one per population")
+        object.__setattr__(self, "N", N)
+
+    # -- reading and writing --------------------------------------------------------------------------------
+
+    @classmethod
+    def load(cls, path: str | Path) -> MeanField:
+        """Read a model.
+
+        Parameters
+        ----------
+        path : str or Path
+            A run's folder (with ``model.zarr`` inside), a ``model.zarr``, or a library record: a JSON
+            file whose key ``store`` is a path relative to it.
+        """
+        from automfm_hpc.store import read_model
+
+        return cls.from_document(read_model(_find_store(Path(path))))
+
+    def save(self, path: str | Path) -> Path:
+        """Write to `path` if it ends in ``.zarr``, else to ``path/model.zarr``; return where it is."""
+        from automfm_hpc.store import write_model
+
+        target = Path(path) if Path(path).suffix == ".zarr" else Path(path) / "model.zarr"
+        write_model(target, self.to_document())
+        return target
+
+    def to_document(self) -> dict[str, Any]:
+        """Plain parts: ``attributes`` (JSON), ``arrays``, ``transfer_functions``; `from_document` reads them."""
+        return {
+            "attributes": {"populations": list(self.populations), "inputs": list(self.inputs),
+                           "metadata": dict(self.metadata)},
+            "arrays": {"N": self.N, "T": np.array(self.T, float)},
+            "transfer_functions": [tf.to_dict() for tf in self.transfer_functions],
+        }  # fmt: skip
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> MeanField:
+        attributes, arrays = document["attributes"], document["arrays"]
+        readers = [_READERS.get(parts["kind"], transfer_function.from_dict) for parts in document["transfer_functions"]]
+        functions = tuple(read(p) for read, p in zip(readers, document["transfer_functions"], strict=True))
+        return cls(tuple(attributes["populations"]), tuple(attributes["inputs"]), functions,
+                   np.asarray(arrays["N"], float), np.asarray(arrays["T"], float), attributes.get("metadata", {}))
+
+    # -- structure ------------------------------------------------------------------------------------------
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Populations, then inputs: the rows of N and of the covariance."""
+        return (*self.populations, *self.inputs)
+
+    @property
+    def domain(self) -> dict[str, dict[str, tuple[float, float]]]:
+        """Rates (Hz) each transfer function was made for: population -> source -> (lowest, highest)."""
+        return {
+            tf.population: {axis: (float(low), float(high)) for axis, (low, high) in zip(tf.axes, tf.domain, strict=True)}
+            for tf in self.transfer_functions
+        }
+
+    @cached_property
+    def axis_labels(self) -> tuple[str, ...]:
+        """``target<-source`` for every axis of every transfer function."""
+        return tuple(f"{tf.population}<-{axis}" for tf in self.transfer_functions for axis in tf.axes)
+
+    @cached_property
+    def system(self) -> System:
+        """The model as flat arrays for the compiled code."""
+        packed = [tf.packed() for tf in self.transfer_functions]
+        axes = [[self.sources.index(axis) for axis in tf.axes] for tf in self.transfer_functions]
+        T = np.array(self.T, float)
+        per_row = np.full(len(self.sources), T.mean())
+        per_row[: max(T.size, 1)] = T  # a scalar fills row 0, which holds it already
+        return System(
+            ints=np.concatenate([np.asarray(i, np.int64) for i, _ in packed]), int_start=_starts(i for i, _ in packed),
+            floats=np.concatenate([np.asarray(f, float) for _, f in packed]), float_start=_starts(f for _, f in packed),
+            axes=np.concatenate(axes).astype(np.int64), axis_start=_starts(axes),
+            domain=np.concatenate([np.asarray(tf.domain, float) for tf in self.transfer_functions]), T=per_row, N=self.N,
+        )  # fmt: skip
+
+    # -- solving --------------------------------------------------------------------------------------------
+
+    def solve(
+        self, drive: Drive, duration: float = 1.0, order: int = 2, dt: float = 0.1, method: str = "heun",
+        initial: Mapping[str, float] | ArrayLike | None = None, every: int | None = None,
+    ) -> xarray.Dataset:  # fmt: skip
+        """Rates, and at order 2 covariances, over time.
+
+        Parameters
+        ----------
+        drive : Mapping
+            Rate of every input (Hz): a number, an (n, 2) array of times (s) and rates interpolated
+            linearly, or a function of time (s). See `automfm_hpc.drive.tabulate`.
+        duration : float
+            s.
+        order : {1, 2}
+            Rates alone, or rates and covariances.
+        dt : float
+            Step (ms).
+        method : {'heun', 'euler'}
+            Exponential schemes of order 2 and 1 in dt.
+        initial : Mapping or (n_population,) array, optional
+            Starting rates (Hz); covariances then start at their stationary value for these rates, or at 0
+            if there is none. Default: the stable fixed point of lowest total rate at the drive's first
+            value, searched for from several starts; zero if none is found.
+        every : int, optional
+            Steps from one sample to the next. Default: 1, or more so that there are at most 10000.
+
+        Returns
+        -------
+        xarray.Dataset
+            rate (time, population) in Hz; covariance (time, population_i, population_j) in Hz^2 at
+            order 2; time in s. Attributes: status ('ok', or the worst of 'out_of_domain', 'negative',
+            'saturated', 'diverged'), warnings (a list of sentences), events (the same as dictionaries).
+        """
+        run = self._run(drive, duration, order, dt, method, initial, every)
+        return solution.dataset(self, [run], many=False)
+
+    def solve_many(self, drives: Drive | Sequence[Drive], **options: Any) -> xarray.Dataset:
+        """`solve` for many drives.
+
+        Parameters
+        ----------
+        drives : sequence of drives, or one mapping
+            In a mapping an input may have an (n_drive,) array of constant rates or an (n_drive, n, 2)
+            array of time courses; what else it has is shared by all drives.
+        options
+            As for `solve`.
+
+        Returns
+        -------
+        xarray.Dataset
+            As from `solve`, with a first dimension `drive`; status (drive,) is a variable, and warnings
+            begin with the number of their drive.
+        """
+        runs = [self._run(drive, **options) for drive in each(drives, self.inputs)]
+        return solution.dataset(self, runs, many=True)
+
+    def _run(
+        self, drive: Drive, duration: float = 1.0, order: int = 2, dt: float = 0.1, method: str = "heun",
+        initial: Mapping[str, float] | ArrayLike | None = None, every: int | None = None,
+    ) -> solution.Run:  # fmt: skip
+        """Compiled solution for one drive."""
+        n_step = _steps(duration, dt)
+        _check_order(order)
+        if method not in METHODS:
+            raise MeanFieldError(f"no method '{method}'", where="solve", remedy=suggest(method, METHODS))
+        every = max(1, -(-n_step // _SAMPLES)) if every is None else int(every)
+        _require(every >= 1, "every must be 1 or more")
+        table = tabulate(drive, self.inputs, np.arange(n_step + 1) * (dt / 1000.0))
+        start = self._start(table[0]) if initial is None else self._given(initial)
+        c = self._start_covariance(start, table[0], order)
+        trace: Trace = integrate(self.system, table, start, c, float(dt), order, METHODS[method], every)
+        return solution.Run(trace, order, float(dt), every, method, {k: solution.describe_drive(v) for k, v in drive.items()})
+
+    def fixed_points(self, drive: Mapping[str, float], order: int = 1, n_start: int = 24) -> fixed_points.FixedPoints:
+        """Fixed points at constant drive, with their stability.
+
+        Newton's method (analytic J, steps halved until the mismatch falls) from zero, three points on
+        the diagonal and random points of the transfer functions' domains, always the same; results
+        closer than 1e-6 are one. At order 2 the unknowns are the rates, c being the solution of its own
+        (Lyapunov) equation at these rates, and the points of order 1 are further starts; a point where c
+        has no stationary value is reported as a failure. Eigenvalues: of (J - I)/T at order 1; at order 2
+        of the whole right-hand side for rates and covariances, by central differences.
+
+        Parameters
+        ----------
+        drive : Mapping
+            Rate of every input (Hz).
+        order : {1, 2}
+        n_start : int
+
+        Returns
+        -------
+        FixedPoints
+            Lowest total rate first; `failed` lists the starts that did not converge, and why.
+        """
+        _check_order(order)
+        rates = tabulate(drive, self.inputs, np.zeros(1))[0]
+        starts = fixed_points.default_starts(self.system, n_start)
+        return fixed_points.search(self.system, self.populations, rates, order, starts, self.axis_labels)
+
+    def _start(self, inputs: FloatArray) -> FloatArray:
+        starts = fixed_points.default_starts(self.system, 4)
+        found = fixed_points.search(self.system, self.populations, inputs, 1, starts, self.axis_labels)
+        return found.stable[0].rates if found.stable else np.zeros(len(self.populations))
+
+    def _given(self, initial: Mapping[str, float] | ArrayLike) -> FloatArray:
+        if isinstance(initial, Mapping):
+            for name in initial:
+                if name not in self.populations:
+                    raise MeanFieldError(f"no population '{name}'", where="initial", remedy=suggest(name, self.populations))
+            missing = [name for name in self.populations if name not in initial]
+            _require(not missing, f"initial has no rate for {', '.join(missing)}")
+            initial = [initial[name] for name in self.populations]
+        rates = np.array(initial, float)
+        top = 1000.0 / self.system.T[: len(self.populations)]
+        _require(rates.shape == top.shape, f"initial has shape {rates.shape}, one rate per population is needed")
+        _require(bool(((rates >= 0) & (rates < top)).all()), "initial rates must lie in [0, 1/T)")
+        return rates
+
+    def _start_covariance(self, start: FloatArray, inputs: FloatArray, order: int) -> FloatArray:
+        M = len(self.sources)
+        if order == 1:
+            return np.zeros((M, M))
+        c = fixed_points.stationary_covariance(self.system, np.concatenate([start, inputs]))
+        proper = np.isfinite(c).all() and np.linalg.eigvalsh(c).min() >= -1e-9 * np.trace(c)
+        return c if proper else np.zeros((M, M))
+
+
+def _require(condition: bool, what: str) -> None:
+    if not condition:
+        raise MeanFieldError(what, where="mean field")
+
+
+def _check_order(order: int) -> None:
+    if order not in (1, 2):
+        raise MeanFieldError(f"order {order!r}", where="mean field", remedy="Order is 1 or 2.")
+
+
+def _steps(duration: float, dt: float) -> int:
+    if not (np.isfinite(dt) and dt > 0 and np.isfinite(duration) and 1000.0 * duration >= dt * (1 - 1e-9)):
+        raise MeanFieldError(f"duration {duration:g} s with steps of {dt:g} ms", where="solve",
+                             remedy="dt (ms) must be above 0 and fit into the duration (s).")
+    return max(1, round(1000.0 * duration / dt))
+
+
+def _starts(pieces: Any) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64)
+
+
+def _find_store(path: Path) -> Path:
+    if not path.exists():
+        raise MeanFieldError("no such file or folder", where=str(path), remedy="Give a run's folder, a model.zarr or a record.")
+    if path.suffix == ".json":
+        return _store_of_record(path)
+    return path / "model.zarr" if (path / "model.zarr").exists() else path
+
+
+def _store_of_record(path: Path) -> Path:
+    try:
+        store = json.loads(path.read_text())["store"]
+    except (ValueError, KeyError, TypeError):
+        raise MeanFieldError("not a library record: no key 'store'", where=str(path)) from None
+    return _find_store(path.parent / store)

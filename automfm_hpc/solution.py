@@ -1,0 +1,123 @@
+"""Solutions as labelled data: samples over time, a status, and sentences about what went wrong where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automfm_hpc.solver import COUNT, EXTREME, FIRST, LAST, Trace
+
+if TYPE_CHECKING:
+    import xarray
+
+    from automfm_hpc.mean_field import MeanField
+
+STATUSES = ("ok", "out_of_domain", "negative", "saturated", "diverged")  # from best to worst
+
+
+@dataclass(frozen=True)
+class Run:
+    """One compiled run and how it was asked for; dt in ms."""
+
+    trace: Trace
+    order: int
+    dt: float
+    every: int
+    method: str
+    drive: dict[str, Any]
+
+
+def describe_drive(value: Any) -> float | str:
+    """A constant rate as it is; else a word, for attributes."""
+    if callable(value):
+        return "function"
+    return float(value) if np.ndim(value) == 0 else "time course"
+
+
+def events(model: MeanField, run: Run) -> list[dict[str, Any]]:
+    """What happened in a run: status, where, first and last time (s), count of steps, extreme value, sentence."""
+    found = run.trace.events
+    bounds = dict(zip(model.axis_labels, model.system.domain, strict=True))
+    tops = dict(zip(model.sources, 1000.0 / model.system.T, strict=True))
+    kinds = (
+        ("out_of_domain", found.outside, model.axis_labels,
+         lambda w: f"the transfer function of {w.partition('<-')[0]} covers {w.partition('<-')[2]} from "
+                   f"{bounds[w][0]:g} to {bounds[w][1]:g} Hz only"),
+        ("negative", found.below, model.populations, lambda w: f"the driven rate of {w} was cut off at 0"),
+        ("saturated", found.above, model.populations,
+         lambda w: f"the driven rate of {w} was cut off at 1/T = {tops[w]:g} Hz"),
+        ("saturated", found.variance, model.sources, lambda w: f"the variance of {w} was cut off at 1/(4 T^2)"),
+        ("diverged", found.broken, model.populations,
+         lambda w: f"the transfer function of {w} is not finite; later samples repeat the last state"),
+    )  # fmt: skip
+    return [
+        _event(status, where, table, sentence(where), run.dt)
+        for status, rows, labels, sentence in kinds
+        for where, table in zip(labels, rows, strict=True)
+        if table[COUNT]
+    ]
+
+
+def _event(status: str, where: str, table: NDArray[np.float64], sentence: str, dt: float) -> dict[str, Any]:
+    first, last = (float(table[column]) * dt / 1000.0 for column in (FIRST, LAST))
+    value, count = float(table[EXTREME]), int(table[COUNT])
+    span = f"at {first:.4g} s" if count == 1 else f"first at {first:.4g} s, last at {last:.4g} s, {count} steps"
+    return {"status": status, "where": where, "first": first, "last": last, "count": count, "value": value,
+            "message": f"{where}: {sentence}; reached {value:.4g} {span}"}  # fmt: skip
+
+
+def status_of(happened: Sequence[dict[str, Any]]) -> str:
+    """The worst status among events."""
+    return max((event["status"] for event in happened), key=STATUSES.index, default="ok")
+
+
+def dataset(model: MeanField, runs: Sequence[Run], many: bool) -> xarray.Dataset:
+    """Runs of equal shape as one dataset; with `many` they get a first dimension `drive`."""
+    import xarray
+
+    first = runs[0]
+    names = list(model.populations)
+    lead = ("drive",) if many else ()
+    happened = [events(model, run) for run in runs]
+    rate = np.stack([run.trace.rate for run in runs]) if many else first.trace.rate
+    data: dict[str, Any] = {"rate": ((*lead, "time", "population"), rate, {"units": "Hz"})}
+    if first.order == 2:
+        c = np.stack([run.trace.covariance for run in runs]) if many else first.trace.covariance
+        data["covariance"] = ((*lead, "time", "population_i", "population_j"), c, {"units": "Hz^2"})
+    coords: dict[str, Any] = {"population": names}
+    if first.order == 2:
+        coords |= {"population_i": names, "population_j": names}
+    coords["time"] = ("time", np.arange(len(first.trace.rate)) * (first.dt * first.every / 1000.0), {"units": "s"})
+    if many:
+        data["status"] = (lead, [status_of(h) for h in happened])
+    return xarray.Dataset(data, coords, _attributes(first, runs, happened, many))
+
+
+def _attributes(first: Run, runs: Sequence[Run], happened: list[list[dict[str, Any]]], many: bool) -> dict[str, Any]:
+    together = [event | ({"drive": k} if many else {}) for k, some in enumerate(happened) for event in some]
+    return {
+        "status": status_of(together),
+        "warnings": [(f"drive {e['drive']}: " if many else "") + e["message"] for e in together],
+        "events": together, "order": first.order, "method": first.method, "dt_ms": first.dt,
+        "drive": [run.drive for run in runs] if many else first.drive,
+    }  # fmt: skip
+
+
+def summary(solved: xarray.Dataset) -> dict[str, Any]:
+    """Status, drive, and rates and standard deviations (Hz) averaged over the last half of a single run.
+
+    The standard deviation is the root of the mean variance; without order 2 there is none.
+    """
+    half = solved.isel(time=slice(solved.sizes["time"] // 2, None))
+    names = [str(name) for name in solved.population.values]
+    rates = half.rate.mean("time").values
+    result = {"status": solved.attrs["status"], "order": solved.attrs["order"], "drive": solved.attrs["drive"],
+              "rates": dict(zip(names, rates.tolist(), strict=True)), "sd": {}}  # fmt: skip
+    if "covariance" in solved:
+        variance = np.diagonal(half.covariance.mean("time").values)
+        result["sd"] = dict(zip(names, np.sqrt(variance).tolist(), strict=True))
+    return result | {"warnings": solved.attrs["warnings"]}
