@@ -1,0 +1,460 @@
+"""One interface over the executors: one process, or MPI ranks that all compute; and Dask on top of either.
+
+Under a launcher every rank runs the same program. `map_tasks` hands out tasks one by one: a counter in
+rank 0's memory is incremented by whoever is free (MPI one-sided Fetch_and_op), so no rank sits as a
+master, nothing grows with the number of ranks, and results are written where they are computed.
+
+Progress of the counter: within a node MPI uses shared memory, and on fabrics with atomics in hardware
+(InfiniBand, Slingshot, Tofu) rank 0 need not take part. On a fabric without them (plain TCP) a rank may
+wait until rank 0 finishes its current task; ``MPICH_ASYNC_PROGRESS=1`` (MPICH and its children, Intel
+MPI: ``I_MPI_ASYNC_PROGRESS=1``) gives rank 0 a thread that answers meanwhile.
+
+Start as ``mpiexec -n N python -m mpi4py -m automfm_hpc ...``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol, Self, TextIO, TypeVar
+
+import numpy as np
+
+from automfm_hpc.errors import AutomfmError, LauncherError, UsageError, suggest
+
+T = TypeVar("T")
+R = TypeVar("R")
+Report = Callable[[int, int], None]
+
+START = "mpiexec -n N python -m mpi4py -m automfm_hpc ..."
+_PREFIXES = ("PMI_", "PMIX_", "OMPI_", "PRTE_", "HYDI_", "HYDRA_", "MPI_LOCAL")
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS",
+            "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")
+_SET_THREADS = tuple(f"{prefix}openblas_set_num_threads{suffix}" for prefix in ("", "scipy_")
+                     for suffix in ("", "64_", "_64"))
+
+
+class Pool(Protocol):
+    """What a stage may ask of the processes it runs on. Every rank makes the same calls."""
+
+    @property
+    def rank(self) -> int:
+        """This process's number, from 0."""
+
+    @property
+    def size(self) -> int:
+        """Number of processes."""
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this is the rank that plans, prints, and writes metadata."""
+
+    def barrier(self, waiting: Callable[[], None] | None = None) -> None:
+        """Wait, asleep, until every rank is here; `waiting` is called now and then."""
+
+    def bcast(self, value: T) -> T:
+        """Rank 0's value (small), on every rank."""
+
+    def executor(self) -> AbstractContextManager[Any]:
+        """A scheduler for ``dask.compute(..., scheduler=...)`` on rank 0, None on the others, which serve it."""
+
+    def tally(self) -> AbstractContextManager[Tally]:
+        """Shared counters for one distribution of tasks."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+class Tally(Protocol):
+    """Two counters all ranks share: tasks handed out, and tasks finished."""
+
+    def take(self) -> int:
+        """Number of the next task: every number once, over all ranks."""
+
+    def finish(self) -> None:
+        """Count one task as finished."""
+
+    def finished(self) -> int:
+        """Tasks finished so far, by all ranks."""
+
+
+def map_tasks(
+    pool: Pool,
+    function: Callable[[T], R],
+    tasks: Sequence[T],
+    on_result: Callable[[T, R], None],
+    *,
+    on_failure: Callable[[T, AutomfmError], None] | None = None,
+    report: Report | None = None,
+) -> int:
+    """Compute every task once, on whichever rank is free. Every rank calls this with the same tasks.
+
+    Parameters
+    ----------
+    pool : Pool
+    function : callable
+        task -> result; depends on nothing else.
+    tasks : sequence
+        The long ones first, so that ranks finish together.
+    on_result : callable
+        Called with task and result, on the rank that computed it.
+    on_failure : callable, optional
+        Called instead when `function` raises an AutomfmError; the other tasks go on. Without it, and
+        for any other exception, the whole job ends.
+    report : callable, optional
+        Called on rank 0 with finished and all tasks, see `progress`.
+
+    Returns
+    -------
+    int
+        Tasks done by this rank.
+    """
+    done = 0
+    with pool.tally() as tally:
+        def tell() -> None:
+            if report is not None and pool.is_root:
+                report(tally.finished(), len(tasks))
+
+        tell()
+        while (number := tally.take()) < len(tasks):
+            _compute(function, tasks[number], on_result, on_failure)
+            tally.finish()
+            done += 1
+            tell()
+        pool.barrier(waiting=tell)
+        tell()
+    return done
+
+
+def _compute(function: Callable[[T], R], task: T, on_result: Callable[[T, R], None],
+             on_failure: Callable[[T, AutomfmError], None] | None) -> None:
+    try:
+        result = function(task)
+    except AutomfmError as error:
+        if on_failure is None:
+            raise
+        on_failure(task, error)
+    else:
+        on_result(task, result)
+
+
+# --- one process ------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Count:
+    taken: int = 0
+    ended: int = 0
+
+    def take(self) -> int:
+        self.taken += 1
+        return self.taken - 1
+
+    def finish(self) -> None:
+        self.ended += 1
+
+    def finished(self) -> int:
+        return self.ended
+
+
+@dataclass(frozen=True)
+class Serial:
+    """This process alone.
+
+    Parameters
+    ----------
+    scheduler : Any
+        Where Dask runs: 'synchronous', 'threads', or a distributed Client.
+    """
+
+    scheduler: Any = "synchronous"
+    rank: int = 0
+    size: int = 1
+    is_root: bool = True
+
+    def barrier(self, waiting: Callable[[], None] | None = None) -> None:
+        """Nobody to wait for."""
+
+    def bcast(self, value: T) -> T:
+        return value
+
+    @contextmanager
+    def executor(self) -> Iterator[Any]:
+        yield self.scheduler
+
+    @contextmanager
+    def tally(self) -> Iterator[Tally]:
+        yield _Count()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Exceptions pass."""
+
+
+# --- MPI --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The ranks of an MPI communicator; an exception that leaves the `with` block ends the whole job."""
+
+    comm: Any
+
+    @property
+    def rank(self) -> int:
+        return int(self.comm.rank)
+
+    @property
+    def size(self) -> int:
+        return int(self.comm.size)
+
+    @property
+    def is_root(self) -> bool:
+        return self.rank == 0
+
+    def barrier(self, waiting: Callable[[], None] | None = None) -> None:
+        request, pause = self.comm.Ibarrier(), 1e-4
+        while not request.Test():
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
+            if waiting is not None:
+                waiting()
+
+    def bcast(self, value: T) -> T:
+        self.barrier()  # a blocking broadcast would keep the waiting ranks at full load
+        return self.comm.bcast(value, root=0)  # type: ignore[no-any-return]
+
+    @contextmanager
+    def executor(self) -> Iterator[Any]:
+        from mpi4py.futures import MPICommExecutor
+
+        self.barrier()
+        with MPICommExecutor(self.comm, root=0) as executor:
+            yield executor
+        self.barrier()
+
+    @contextmanager
+    def tally(self) -> Iterator[Tally]:
+        from mpi4py import MPI
+
+        window = MPI.Win.Allocate(16 if self.is_root else 0, 8, comm=self.comm)
+        if self.is_root:
+            np.asarray(window.tomemory()).view(np.int64)[:] = 0
+        self.barrier()
+        window.Lock_all()
+        yield _Window(window, MPI.SUM)
+        window.Unlock_all()
+        self.barrier()
+        window.Free()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None and not (isinstance(error, SystemExit) and not error.code):
+            self._abort(error)
+
+    def _abort(self, error: BaseException) -> None:
+        """End all ranks: the others wait for this one and would do so for ever."""
+        if not self.is_root:
+            time.sleep(1.0)  # if all ranks fail alike, rank 0 speaks for them
+        if isinstance(error, AutomfmError):
+            print(f"automfm: error: {error}", file=sys.stderr)
+        elif not isinstance(error, SystemExit):
+            print(f"automfm: rank {self.rank} of {self.size} failed:", file=sys.stderr)
+            traceback.print_exception(error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        code = error.code if isinstance(error, SystemExit) else 2 if isinstance(error, UsageError) else 1
+        self.comm.Abort(code if isinstance(code, int) else 1)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Counters in rank 0's memory, changed from anywhere."""
+
+    window: Any
+    operation: Any
+
+    def take(self) -> int:
+        return self._add(0, 1)
+
+    def finish(self) -> None:
+        self._add(1, 1)
+
+    def finished(self) -> int:
+        return self._add(1, 0)
+
+    def _add(self, slot: int, amount: int) -> int:
+        before = np.empty(1, np.int64)
+        self.window.Fetch_and_op(np.array([amount], np.int64), before, 0, slot, self.operation)
+        self.window.Flush(0)
+        return int(before[0])
+
+
+# --- which pool -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """What the launcher says in the environment."""
+
+    name: str
+    rank: int
+    size: int
+
+
+def launcher(environment: MutableMapping[str, str] | None = None) -> Launcher | None:
+    """The launcher that started this process, the innermost one if they are nested; None without one."""
+    env = os.environ if environment is None else environment
+    for name, rank, size in (("Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+                             ("PMI", "PMI_RANK", "PMI_SIZE"),
+                             ("Slurm", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS")):
+        if env.get(rank, "").isdigit() and env.get(size, "").isdigit():
+            return Launcher(name, int(env[rank]), int(env[size]))
+    return None
+
+
+def open_pool(kind: str = "auto", *, scheduler: Any = "synchronous") -> Pool:
+    """The processes this program runs on.
+
+    Parameters
+    ----------
+    kind : {'auto', 'serial', 'mpi'}
+        'auto': MPI under a launcher, else this process alone.
+    scheduler : Any
+        Dask's scheduler where there is one process.
+
+    Raises
+    ------
+    LauncherError
+        If MPI cannot be loaded, or sees fewer or more ranks than the launcher started.
+    """
+    if kind not in ("auto", "serial", "mpi"):
+        raise UsageError(f"unknown pool '{kind}'", remedy=suggest(kind, ("auto", "serial", "mpi")))
+    limit_threads()
+    started = launcher()
+    if kind == "serial" or (kind == "auto" and "mpi4py.MPI" not in sys.modules and started is None):
+        return Serial(scheduler)
+    comm = _world()
+    if started is not None and started.size != comm.size:
+        _refuse(started, comm)
+    scrub_launcher_environment()
+    return Ranks(comm) if comm.size > 1 else Serial(scheduler)
+
+
+def _world() -> Any:
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise LauncherError(f"MPI cannot be loaded ({error})", remedy="Run: pip install mpi4py mpich") from None
+    return MPI.COMM_WORLD
+
+
+def _refuse(started: Launcher, comm: Any) -> None:
+    """Every process would do the whole work alone; one of them says so."""
+    if started.rank > 0:
+        raise SystemExit(1)
+    from mpi4py import MPI
+
+    library = MPI.Get_library_version().split(",")[0].splitlines()[0].strip()
+    raise LauncherError(f"the launcher ({started.name}) started {started.size} processes, but MPI ({library}) sees "
+                        f"{comm.size}", remedy=_remedy(started, library))
+
+
+def _remedy(started: Launcher, library: str) -> str:
+    kind = "pmix" if "Open MPI" in library else "pmi2"
+    if started.name == "Slurm" or "SLURM_STEP_NUM_TASKS" in os.environ:
+        return f"Start with: srun --mpi={kind} python -m mpi4py -m automfm_hpc ..."
+    mpiexec = os.path.join(os.path.dirname(sys.executable), "mpiexec")
+    return f"Use the mpiexec of that MPI: {mpiexec} -n N python -m mpi4py -m automfm_hpc ..."
+
+
+def scrub_launcher_environment(environment: MutableMapping[str, str] | None = None) -> list[str]:
+    """Remove the launcher's variables, so that a NEST built without MPI can be imported; names removed.
+
+    Only after MPI was initialised: before, MPI would not find its launcher.
+    """
+    env = os.environ if environment is None else environment
+    names = sorted(name for name in env if name.startswith(_PREFIXES))
+    for name in names:
+        del env[name]
+    return names
+
+
+def limit_threads() -> None:
+    """One BLAS thread per process, in the libraries loaded already and those loaded from now on."""
+    for name in _THREADS:
+        os.environ[name] = "1"
+    for library in _loaded("openblas"):
+        for name in _SET_THREADS:
+            if hasattr(library, name):
+                getattr(library, name)(1)
+
+
+def _loaded(part: str) -> list[ctypes.CDLL]:
+    """Shared libraries of this process with `part` in their file name (Linux; elsewhere none)."""
+    if not os.path.exists("/proc/self/maps"):
+        return []
+    with open("/proc/self/maps", encoding="utf-8") as file:
+        paths = {line.split(maxsplit=5)[5].strip() for line in file if len(line.split(maxsplit=5)) == 6}
+    return [ctypes.CDLL(p) for p in sorted(paths) if part in os.path.basename(p)]
+
+
+# --- progress ---------------------------------------------------------------------------------------
+
+
+def progress(label: str, stream: TextIO | None = None, interval: float = 30.0) -> Report:
+    """A report for `map_tasks`: a bar with the remaining time on a terminal, else a line now and then."""
+    out = sys.stderr if stream is None else stream
+    return _Bar(label, out) if out.isatty() else _Lines(label, out, interval)
+
+
+@dataclass
+class _Lines:
+    label: str
+    stream: TextIO
+    interval: float
+    start: float = field(default_factory=time.monotonic)
+    last: float = -1e9
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        ended = done == total and self.last < float("inf")
+        if not ended and (now - self.last < self.interval or done == total):
+            return
+        self.last = float("inf") if ended else now
+        spent = now - self.start
+        left = f", about {_clock(spent / done * (total - done))} left" if 0 < done < total else ""
+        print(f"{self.label}: {done} of {total}, {_clock(spent)} spent{left}", file=self.stream, flush=True)
+
+
+@dataclass
+class _Bar:
+    label: str
+    stream: TextIO
+    bar: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if self.bar is None:
+            self.bar = tqdm(total=total, desc=self.label, file=self.stream, unit="chunk", initial=done)
+        self.bar.update(done - self.bar.n)
+        if done == total:
+            self.bar.close()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"

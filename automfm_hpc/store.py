@@ -1,0 +1,513 @@
+"""The Zarr stores of a run: filled by many processes at once, safe to kill at any moment, resumed by reading.
+
+``rates.zarr`` has one group per population, with the axes of its grid as dimensions. While ranks write,
+one Zarr chunk is one task, so no file is ever written by two ranks. For each chunk the data come first,
+then a checksum over all its values, then the status; a chunk counts as done only if reading it gives the
+values whose checksum was written. `RateStore.finish` packs a complete store into a few files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import warnings
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from automfm_hpc.errors import StoreError
+from automfm_hpc.plan import Grid, Plan, Task
+
+if TYPE_CHECKING:
+    import xarray
+
+    from automfm_hpc.fit import RateGrid
+
+FORMAT = 1
+TODO, DONE, FAILED = 0, 1, 2
+PACKED_POINTS = 1_000_000  # points per Zarr chunk of a packed store, 8 MB
+_KEYS: Any = {"name": "default", "separator": "."}  # c.0.3.1: no folder per chunk
+DAMAGE = (OSError, RuntimeError, TypeError, ValueError)  # what Zarr raises on a chunk it cannot read
+
+
+class _Variable(NamedTuple):
+    dtype: str
+    fill: float
+    units: str
+    long_name: str
+
+
+VARIABLES = {
+    "rate": _Variable("<f8", np.nan, "Hz", "stationary firing rate, mean over cells"),
+    "rate_sem": _Variable("<f8", np.nan, "Hz", "standard error of the rate"),
+    "rate_sd": _Variable("<f8", np.nan, "Hz", "standard deviation of the rate over cells"),
+    "adaptation": _Variable("<f8", np.nan, "pA", "adaptation current, mean over cells and time"),
+    "cv": _Variable("<f8", np.nan, "1", "coefficient of variation of the interspike intervals"),
+    "n_cells": _Variable("<i4", 0, "1", "simulated cells"),
+    "neuron_seconds": _Variable("<f8", np.nan, "s", "simulated time, summed over cells"),
+    "converged": _Variable("|i1", 0, "1", "1 if the standard error reached its target within the budget"),
+}
+_PER_CHUNK = {
+    "checksum": _Variable("<u4", 0, "1", "CRC-32 over all values of the chunk"),
+    "status": _Variable("|u1", TODO, "1", "0 to do, 1 done, 2 failed"),
+}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Chunks in all, done, and failed."""
+
+    total: int
+    done: int
+    failed: int
+
+    @property
+    def todo(self) -> int:
+        return self.total - self.done - self.failed
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A chunk that could not be computed, and why."""
+
+    task: Task
+    message: str
+
+
+class RateStore:
+    """Measured rates of one plan. Made by `create` (one process) or `open` (any process)."""
+
+    def __init__(self, path: str | os.PathLike[str], plan: Plan) -> None:
+        self.path, self.plan = Path(path), plan
+        self._opened: tuple[tuple[int, int], dict[str, dict[str, Any]]] | None = None
+
+    @staticmethod
+    def create(path: str | os.PathLike[str], plan: Plan) -> RateStore:
+        """Make the store, or open it if it belongs to the same plan. For one process, before all others.
+
+        A packed store in which chunks must be computed again is unpacked first, so that ranks can write.
+
+        Raises
+        ------
+        StoreError
+            If the folder holds something else, a damaged description, or the rates of another plan.
+        """
+        path = Path(path)
+        _recover(path)
+        _remove_leftovers(path)
+        if not path.exists():
+            _move(_lay_out(path, plan, packed=False), path)
+        store = RateStore.open(path, plan)
+        store._mend_coordinates()
+        if store.packed and store.missing():
+            store._unpack()
+        return store
+
+    @staticmethod
+    def open(path: str | os.PathLike[str], plan: Plan | None = None) -> RateStore:
+        """Open an existing store; without `plan`, with the plan it was made for.
+
+        Raises
+        ------
+        StoreError
+            If there is none, it is damaged, or it belongs to another plan.
+        """
+        path = Path(path)
+        _recover(path)
+        attributes = _root_attributes(path)
+        if plan is None:
+            plan = Plan.from_dict(attributes["plan"], str(path))
+        if attributes["plan_id"] != plan.id:
+            raise StoreError(f"holds the rates of plan {attributes['plan_id']}, not of plan {plan.id}",
+                             where=str(path), remedy="Choose another output folder, or delete this store.")
+        return RateStore(path, plan)
+
+    @property
+    def packed(self) -> bool:
+        """Whether the store is complete and packed into few files, which ranks must not write."""
+        return bool(_root_attributes(self.path)["packed"])
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def missing(self, retry_failed: bool = True) -> list[Task]:
+        """Tasks to compute: never done, damaged since, and (if `retry_failed`) failed; in the plan's order."""
+        states = {g.population: self._states(g) for g in self.plan.grids}
+        wanted = (TODO, FAILED) if retry_failed else (TODO,)
+        return [t for t in self.plan.tasks() if states[t.population][t.index] in wanted]
+
+    def failed(self) -> list[Failure]:
+        """Chunks recorded as failed, with their messages."""
+        status = {g.population: self._status(g.population)[0] for g in self.plan.grids}
+        return [Failure(t, self._message(t)) for t in self.plan.tasks() if status[t.population][t.index] == FAILED]
+
+    def progress(self) -> Progress:
+        """Count chunks by their status, without reading the data."""
+        status = np.concatenate([self._status(g.population)[0].ravel() for g in self.plan.grids])
+        return Progress(status.size, int(np.sum(status == DONE)), int(np.sum(status == FAILED)))
+
+    def grid(self, population: str) -> xarray.Dataset:
+        """One population's variables over its axes, lazily."""
+        import xarray
+
+        self.plan.grid(population)
+        dataset: xarray.Dataset = xarray.open_zarr(self.path, group=population, chunks=None)
+        return dataset
+
+    def rate_grid(self, population: str) -> RateGrid:
+        """What a fit needs of one population; NaN where a chunk is not done.
+
+        Raises
+        ------
+        StoreError
+            If a chunk has been damaged since it was written.
+        """
+        from automfm_hpc.fit import RateGrid
+
+        grid = self.plan.grid(population)
+        arrays = self._arrays()[population]
+        try:
+            values = [arrays[name][...] for name in ("rate", "rate_sem", "adaptation")]
+        except DAMAGE as error:
+            raise StoreError(f"a chunk cannot be read ({error})", where=f"{self.path}: {population}",
+                             remedy="Run `automfm simulate` again: it computes damaged chunks anew.") from None
+        coordinates = tuple(np.asarray(c) for c in grid.coordinates)
+        return RateGrid(population, grid.axes, coordinates, *values)
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def write(self, task: Task, values: Mapping[str, Any]) -> None:
+        """Store a finished chunk.
+
+        Parameters
+        ----------
+        task : Task
+        values : mapping
+            One array of the chunk's shape for each of `VARIABLES`.
+        """
+        blocks = _checked(task, values, str(self.path))
+        arrays = self._writable(task)
+        arrays["message"][task.index] = ""
+        for name, block in blocks.items():
+            arrays[name][_region(task)] = block
+        arrays["checksum"][task.index] = _checksum(task, blocks.values())
+        arrays["status"][task.index] = DONE
+
+    def fail(self, task: Task, message: str) -> None:
+        """Record that a chunk could not be computed."""
+        arrays = self._writable(task)
+        arrays["message"][task.index] = message[:2000]
+        arrays["status"][task.index] = FAILED
+        for name, variable in VARIABLES.items():
+            arrays[name][_region(task)] = variable.fill
+
+    def finish(self) -> None:
+        """Pack a store with nothing left to do into a few files. For one process, after all others.
+
+        The packed store is written aside, verified, and put in place; datasets opened before must be
+        opened again.
+        """
+        if self.packed:
+            return
+        left = len(self.missing(retry_failed=False))
+        if left:
+            raise StoreError(f"{left} chunks are not done", where=str(self.path), remedy="Run `automfm simulate` again.")
+        aside = RateStore(_lay_out(self.path, self.plan, packed=True), self.plan)
+        for population, arrays in self._arrays().items():
+            for name, array in arrays.items():
+                aside._arrays()[population][name][...] = array[...]
+        if aside.missing(retry_failed=False):
+            raise StoreError("the packed copy does not equal the store", where=str(aside.path),
+                             remedy="The disk is failing or full; the store itself is untouched.")
+        _put_in_place(aside.path, self.path)
+
+    def _unpack(self) -> None:
+        """Go back to one Zarr chunk per task, keeping every chunk whose checksum holds."""
+        aside = RateStore(_lay_out(self.path, self.plan, packed=False), self.plan)
+        for grid in self.plan.grids:
+            states, arrays = self._states(grid), self._arrays()[grid.population]
+            for task in grid.tasks(self.plan.seed):
+                if states[task.index] == DONE:
+                    aside.write(task, {name: arrays[name][_region(task)] for name in VARIABLES})
+                elif states[task.index] == FAILED:
+                    aside.fail(task, self._message(task))
+        _put_in_place(aside.path, self.path)
+
+    def _mend_coordinates(self) -> None:
+        """Coordinates are known from the plan: write again those that cannot be read."""
+        for grid in self.plan.grids:
+            group = zarr.open_group(self.path / grid.population, mode="r+")
+            for axis, values in zip(grid.axes, grid.coordinates, strict=True):
+                array: Any = group[axis]
+                found = _read(array, ...)
+                if found is None or not np.array_equal(found, values):
+                    array[...] = np.asarray(values)
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _arrays(self) -> dict[str, dict[str, Any]]:
+        """The open arrays by population and name; opened anew after the store was replaced."""
+        stat = os.stat(self.path / "zarr.json")
+        stamp = (stat.st_ino, stat.st_mtime_ns)
+        if self._opened is None or self._opened[0] != stamp:
+            root: Any = zarr.open_group(self.path, mode="r+")
+            names = (*VARIABLES, *_PER_CHUNK, "message")
+            self._opened = stamp, {g.population: {n: root[g.population][n] for n in names} for g in self.plan.grids}
+        return self._opened[1]
+
+    def _writable(self, task: Task) -> dict[str, Any]:
+        arrays = self._arrays()[task.population]
+        if arrays["status"].chunks != (1,) * len(task.index):
+            raise StoreError("is packed, so ranks cannot write it", where=str(self.path),
+                             remedy="Open it with RateStore.create, which unpacks what must be computed again.")
+        return arrays
+
+    def _status(self, population: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Status of each chunk (to do where unreadable), and where it could be read."""
+        return _entries(self._arrays()[population]["status"])
+
+    def _states(self, grid: Grid) -> NDArray[Any]:
+        """Status of each chunk after verifying the data; a lost status is restored from the checksum."""
+        status, readable = self._status(grid.population)
+        verified = self._verified(grid, (status == DONE) | ~readable)
+        states = np.where(verified, DONE, TODO)
+        return np.where(readable & (status == FAILED), FAILED, states)
+
+    def _verified(self, grid: Grid, candidates: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Where the values that can be read have the checksum that was written."""
+        arrays = self._arrays()[grid.population]
+        tasks = [t for t in grid.tasks(self.plan.seed) if candidates[t.index]]
+        sums: dict[int, int | None] = {t.chunk: _start(t) for t in tasks}
+        for name in VARIABLES:
+            whole = _read(arrays[name], ...) if tasks else None
+            for t in tasks:
+                block = whole[_region(t)] if whole is not None else _read(arrays[name], _region(t))
+                sums[t.chunk] = _continued(sums[t.chunk], block)
+        written, readable = _entries(arrays["checksum"])
+        verified = np.zeros(grid.chunk_counts, bool)
+        for t in tasks:
+            verified[t.index] = bool(readable[t.index]) and sums[t.chunk] == int(written[t.index])
+        return verified
+
+    def _message(self, task: Task) -> str:
+        text = _read(self._arrays()[task.population]["message"], task.index)
+        return "its message has been lost" if text is None else str(np.asarray(text)[()])
+
+
+# --- chunks -----------------------------------------------------------------------------------------
+
+
+def _region(task: Task) -> tuple[slice, ...]:
+    return tuple(slice(a, b) for a, b in task.slices)
+
+
+def _checked(task: Task, values: Mapping[str, Any], where: str) -> dict[str, NDArray[Any]]:
+    shape = tuple(b - a for a, b in task.slices)
+    wrong = sorted(set(VARIABLES) ^ set(values))
+    if wrong:
+        raise StoreError(f"missing or unknown variables: {', '.join(wrong)}", where=f"{where}: {task.population}")
+    blocks = {name: np.ascontiguousarray(values[name], dtype=v.dtype) for name, v in VARIABLES.items()}
+    for name, block in blocks.items():
+        if block.shape != shape:
+            raise StoreError(f"'{name}' has shape {block.shape}, not {shape}",
+                             where=f"{where}: {task.population}, chunk {task.chunk}")
+    return blocks
+
+
+def _start(task: Task) -> int:
+    return zlib.crc32(f"{task.population}/{task.chunk}".encode())
+
+
+def _continued(checksum: int | None, block: NDArray[Any] | None) -> int | None:
+    if checksum is None or block is None:
+        return None
+    return zlib.crc32(np.ascontiguousarray(block).tobytes(), checksum)
+
+
+def _checksum(task: Task, blocks: Iterable[NDArray[Any]]) -> int:
+    checksum = _start(task)
+    for block in blocks:
+        checksum = zlib.crc32(block.tobytes(), checksum)
+    return checksum
+
+
+def _read(array: Any, where: Any) -> NDArray[Any] | None:
+    """Values, or None if they cannot be read."""
+    try:
+        return np.asarray(array[where])
+    except DAMAGE:
+        return None
+
+
+def _entries(array: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """All entries (0 where unreadable), and where they could be read."""
+    whole = _read(array, ...)
+    if whole is not None:
+        return whole, np.ones(array.shape, bool)
+    values, readable = np.zeros(array.shape, array.dtype), np.zeros(array.shape, bool)
+    for index in np.ndindex(*array.shape):
+        entry = _read(array, index)
+        if entry is not None:
+            values[index], readable[index] = entry, True
+    return values, readable
+
+
+# --- layout -----------------------------------------------------------------------------------------
+
+
+def _lay_out(path: Path, plan: Plan, packed: bool) -> Path:
+    """Write an empty store aside."""
+    aside = _aside(path)
+    try:
+        root = zarr.create_group(aside, zarr_format=3, attributes={
+            "format": FORMAT, "plan_id": plan.id, "plan": plan.to_dict(), "packed": packed})
+        for grid in plan.grids:
+            _lay_out_population(root, grid, packed)
+        _consolidate(aside, [g.population for g in plan.grids])
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return aside
+
+
+def _lay_out_population(root: zarr.Group, grid: Grid, packed: bool) -> None:
+    clash = set(grid.axes) & {*VARIABLES, *_PER_CHUNK, "message"}
+    if clash:
+        raise StoreError(f"'{min(clash)}' is the name of an input and of a stored variable", where=grid.population,
+                         remedy="Rename the input in the network description.")
+    group = root.create_group(grid.population, attributes={"population": grid.population, "axes": list(grid.axes)})
+    for axis, values in zip(grid.axes, grid.coordinates, strict=True):
+        attributes: dict[str, Any] = {"units": "Hz", "long_name": f"firing rate of {axis}"}
+        group.create_array(axis, data=np.asarray(values), chunks=(len(values),), dimension_names=[axis],
+                           compressors=_codecs(), chunk_key_encoding=_KEYS, attributes=attributes)
+    chunks = _packed_shape(grid) if packed else grid.chunk_shape
+    for name, variable in VARIABLES.items():
+        _empty(group, name, variable, grid.shape, chunks, grid.axes)
+    counts = grid.chunk_counts
+    entries = counts if packed else (1,) * len(counts)
+    dimensions = tuple(f"{axis}_chunk" for axis in grid.axes)
+    for name, variable in _PER_CHUNK.items():
+        _empty(group, name, variable, counts, entries, dimensions)
+    group.create_array("message", shape=counts, chunks=entries, dtype=str, fill_value="", compressors=_codecs(),
+                       chunk_key_encoding=_KEYS, dimension_names=dimensions, attributes={"long_name": "why a chunk failed", "units": "1"})
+
+
+def _empty(group: zarr.Group, name: str, variable: _Variable, shape: tuple[int, ...], chunks: tuple[int, ...],
+           dimensions: tuple[str, ...]) -> None:
+    group.create_array(name, shape=shape, chunks=chunks, dtype=variable.dtype, fill_value=variable.fill,
+                       dimension_names=dimensions, compressors=_codecs(), chunk_key_encoding=_KEYS,
+                       attributes={"units": variable.units, "long_name": variable.long_name})
+
+
+def _codecs() -> tuple[ZstdCodec, Crc32cCodec]:
+    """Compression, then a checksum over the stored bytes: a flipped bit anywhere is found on reading."""
+    return ZstdCodec(level=3), Crc32cCodec()
+
+
+def _packed_shape(grid: Grid) -> tuple[int, ...]:
+    """Chunk shape grown over whole tasks, last axis first, to at most PACKED_POINTS points."""
+    shape = list(grid.chunk_shape)
+    for axis in reversed(range(len(shape))):
+        others = int(np.prod(shape)) // shape[axis]
+        tasks = max(1, PACKED_POINTS // (others * shape[axis]))
+        shape[axis] = min(shape[axis] * tasks, max(grid.shape[axis], shape[axis]))
+    return tuple(shape)
+
+
+def _consolidate(path: Path, groups: Iterable[str]) -> None:
+    """Copy the metadata of all members into each group, so that opening reads one file."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+        for group in (*groups, ""):
+            zarr.consolidate_metadata(path / group)
+
+
+def _root_attributes(path: Path) -> dict[str, Any]:
+    """Attributes of a rate store's root, read without opening its arrays."""
+    if not path.exists():
+        raise StoreError("no such store", where=str(path), remedy="Run `automfm simulate RUN` first.")
+    try:
+        attributes = json.loads((path / "zarr.json").read_text("utf-8"))["attributes"]
+        if attributes["format"] == FORMAT and {"plan", "plan_id", "packed"} <= set(attributes):
+            return dict(attributes)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise StoreError("is not a store of rates of this version, or its description is damaged", where=str(path),
+                     remedy="Move it away and simulate again.")
+
+
+# --- folders that appear whole ----------------------------------------------------------------------
+
+
+def _aside(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.aside-{secrets.token_hex(6)}")
+
+
+def _move(aside: Path, path: Path) -> None:
+    """Give a new folder its name; if another process was first, its folder stays."""
+    _flush(aside)
+    try:
+        os.rename(aside, path)
+    except OSError:
+        shutil.rmtree(aside, ignore_errors=True)
+        if not path.exists():
+            raise
+    _flush_entry(path.parent)
+
+
+def _put_in_place(aside: Path, path: Path) -> None:
+    """Replace a folder by one written aside; killed between any two steps, `_recover` finds a whole one."""
+    new, old = _neighbours(path)
+    _flush(aside)
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+    os.rename(aside, new)
+    if path.exists():
+        os.rename(path, old)
+    _recover(path)
+    _flush_entry(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _recover(path: Path) -> None:
+    """If a replacement was interrupted after the old folder left, put the new one (or the old) in place."""
+    for candidate in _neighbours(path):
+        if path.exists():
+            return
+        try:
+            os.rename(candidate, path)
+        except FileNotFoundError:
+            continue
+
+
+def _neighbours(path: Path) -> tuple[Path, Path]:
+    return path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
+
+
+def _remove_leftovers(path: Path) -> None:
+    for folder in (*_neighbours(path), *path.parent.glob(f".{path.name}.aside-*")):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flush(folder: Path) -> None:
+    """Flush every file and folder below to the disk."""
+    for parent, _, names in os.walk(folder):
+        for name in (*names, "."):
+            _flush_entry(Path(parent, name))
+
+
+def _flush_entry(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
