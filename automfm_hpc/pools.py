@@ -21,17 +21,17 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self, TextIO, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
 from automfm_hpc.errors import AutomfmError, LauncherError, UsageError, suggest
+from automfm_hpc.progress import Report
 
 T = TypeVar("T")
 R = TypeVar("R")
-Report = Callable[[int, int], None]
 
 START = "mpiexec -n N python -m mpi4py -m automfm_hpc ..."
 _PREFIXES = ("PMI_", "PMIX_", "OMPI_", "PRTE_", "HYDI_", "HYDRA_", "MPI_LOCAL")
@@ -110,7 +110,7 @@ def map_tasks(
         Called instead when `function` raises an AutomfmError; the other tasks go on. Without it, and
         for any other exception, the whole job ends.
     report : callable, optional
-        Called on rank 0 with finished and all tasks, see `progress`.
+        Called on rank 0 with finished and all tasks, see `progress.progress`.
 
     Returns
     -------
@@ -409,52 +409,3 @@ def _loaded(part: str) -> list[ctypes.CDLL]:
     with open("/proc/self/maps", encoding="utf-8") as file:
         paths = {line.split(maxsplit=5)[5].strip() for line in file if len(line.split(maxsplit=5)) == 6}
     return [ctypes.CDLL(p) for p in sorted(paths) if part in os.path.basename(p)]
-
-
-# --- progress ---------------------------------------------------------------------------------------
-
-
-def progress(label: str, stream: TextIO | None = None, interval: float = 30.0) -> Report:
-    """A report for `map_tasks`: a bar with the remaining time on a terminal, else a line now and then."""
-    out = sys.stderr if stream is None else stream
-    return _Bar(label, out) if out.isatty() else _Lines(label, out, interval)
-
-
-@dataclass
-class _Lines:
-    label: str
-    stream: TextIO
-    interval: float
-    start: float = field(default_factory=time.monotonic)
-    last: float = -1e9
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        ended = done == total and self.last < float("inf")
-        if not ended and (now - self.last < self.interval or done == total):
-            return
-        self.last = float("inf") if ended else now
-        spent = now - self.start
-        left = f", about {_clock(spent / done * (total - done))} left" if 0 < done < total else ""
-        print(f"{self.label}: {done} of {total}, {_clock(spent)} spent{left}", file=self.stream, flush=True)
-
-
-@dataclass
-class _Bar:
-    label: str
-    stream: TextIO
-    bar: Any = None
-
-    def __call__(self, done: int, total: int) -> None:
-        from tqdm import tqdm
-
-        if self.bar is None:
-            self.bar = tqdm(total=total, desc=self.label, file=self.stream, unit="chunk", initial=done)
-        self.bar.update(done - self.bar.n)
-        if done == total:
-            self.bar.close()
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"

@@ -1,65 +1,32 @@
-"""The Zarr stores of a run: filled by many processes at once, safe to kill at any moment, resumed by reading.
+"""Measured rates: one group per population, one Zarr chunk per task while ranks write.
 
-``rates.zarr`` has one group per population, with the axes of its grid as dimensions. While ranks write,
-one Zarr chunk is one task, so no file is ever written by two ranks. For each chunk the data come first,
-then a checksum over all its values, then the status; a chunk counts as done only if reading it gives the
-values whose checksum was written. `RateStore.finish` packs a complete store into a few files.
+No file is ever written by two ranks. For each chunk the data come first, then a checksum over all its
+values, then the status; a chunk counts as done only if reading it gives the values whose checksum was
+written. `RateStore.finish` packs a complete store into a few files.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
-import shutil
-import warnings
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from automfm_hpc import folders
 from automfm_hpc.errors import StoreError
 from automfm_hpc.plan import Grid, Plan, Task
+from automfm_hpc.store.layout import DAMAGE, DONE, FAILED, PER_CHUNK, TODO, VARIABLES, lay_out, root_attributes
 
 if TYPE_CHECKING:
     import xarray
 
     from automfm_hpc.fit import RateGrid
-
-FORMAT = 1
-TODO, DONE, FAILED = 0, 1, 2
-PACKED_POINTS = 1_000_000  # points per Zarr chunk of a packed store, 8 MB
-_KEYS: Any = {"name": "default", "separator": "."}  # c.0.3.1: no folder per chunk
-DAMAGE = (OSError, RuntimeError, TypeError, ValueError)  # what Zarr raises on a chunk it cannot read
-
-
-class _Variable(NamedTuple):
-    dtype: str
-    fill: float
-    units: str
-    long_name: str
-
-
-VARIABLES = {
-    "rate": _Variable("<f8", np.nan, "Hz", "stationary firing rate, mean over cells"),
-    "rate_sem": _Variable("<f8", np.nan, "Hz", "standard error of the rate"),
-    "rate_sd": _Variable("<f8", np.nan, "Hz", "standard deviation of the rate over cells"),
-    "adaptation": _Variable("<f8", np.nan, "pA", "adaptation current, mean over cells and time"),
-    "cv": _Variable("<f8", np.nan, "1", "coefficient of variation of the interspike intervals"),
-    "n_cells": _Variable("<i4", 0, "1", "simulated cells"),
-    "neuron_seconds": _Variable("<f8", np.nan, "s", "simulated time, summed over cells"),
-    "converged": _Variable("|i1", 0, "1", "1 if the standard error reached its target within the budget"),
-}
-_PER_CHUNK = {
-    "checksum": _Variable("<u4", 0, "1", "CRC-32 over all values of the chunk"),
-    "status": _Variable("|u1", TODO, "1", "0 to do, 1 done, 2 failed"),
-}
 
 
 @dataclass(frozen=True)
@@ -102,10 +69,10 @@ class RateStore:
             If the folder holds something else, a damaged description, or the rates of another plan.
         """
         path = Path(path)
-        _recover(path)
-        _remove_leftovers(path)
+        folders.recover(path)
+        folders.remove_leftovers(path)
         if not path.exists():
-            _move(_lay_out(path, plan, packed=False), path)
+            folders.move(lay_out(path, plan, packed=False), path)
         store = RateStore.open(path, plan)
         store._mend_coordinates()
         if store.packed and store.missing():
@@ -122,8 +89,8 @@ class RateStore:
             If there is none, it is damaged, or it belongs to another plan.
         """
         path = Path(path)
-        _recover(path)
-        attributes = _root_attributes(path)
+        folders.recover(path)
+        attributes = root_attributes(path)
         if plan is None:
             plan = Plan.from_dict(attributes["plan"], str(path))
         if attributes["plan_id"] != plan.id:
@@ -134,7 +101,7 @@ class RateStore:
     @property
     def packed(self) -> bool:
         """Whether the store is complete and packed into few files, which ranks must not write."""
-        return bool(_root_attributes(self.path)["packed"])
+        return bool(root_attributes(self.path)["packed"])
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -220,18 +187,18 @@ class RateStore:
         left = len(self.missing(retry_failed=False))
         if left:
             raise StoreError(f"{left} chunks are not done", where=str(self.path), remedy="Run `automfm simulate` again.")
-        aside = RateStore(_lay_out(self.path, self.plan, packed=True), self.plan)
+        aside = RateStore(lay_out(self.path, self.plan, packed=True), self.plan)
         for population, arrays in self._arrays().items():
             for name, array in arrays.items():
                 aside._arrays()[population][name][...] = array[...]
         if aside.missing(retry_failed=False):
             raise StoreError("the packed copy does not equal the store", where=str(aside.path),
                              remedy="The disk is failing or full; the store itself is untouched.")
-        _put_in_place(aside.path, self.path)
+        folders.put_in_place(aside.path, self.path)
 
     def _unpack(self) -> None:
         """Go back to one Zarr chunk per task, keeping every chunk whose checksum holds."""
-        aside = RateStore(_lay_out(self.path, self.plan, packed=False), self.plan)
+        aside = RateStore(lay_out(self.path, self.plan, packed=False), self.plan)
         for grid in self.plan.grids:
             states, arrays = self._states(grid), self._arrays()[grid.population]
             for task in grid.tasks(self.plan.seed):
@@ -239,7 +206,7 @@ class RateStore:
                     aside.write(task, {name: arrays[name][_region(task)] for name in VARIABLES})
                 elif states[task.index] == FAILED:
                     aside.fail(task, self._message(task))
-        _put_in_place(aside.path, self.path)
+        folders.put_in_place(aside.path, self.path)
 
     def _mend_coordinates(self) -> None:
         """Coordinates are known from the plan: write again those that cannot be read."""
@@ -259,7 +226,7 @@ class RateStore:
         stamp = (stat.st_ino, stat.st_mtime_ns)
         if self._opened is None or self._opened[0] != stamp:
             root: Any = zarr.open_group(self.path, mode="r+")
-            names = (*VARIABLES, *_PER_CHUNK, "message")
+            names = (*VARIABLES, *PER_CHUNK, "message")
             self._opened = stamp, {g.population: {n: root[g.population][n] for n in names} for g in self.plan.grids}
         return self._opened[1]
 
@@ -358,156 +325,3 @@ def _entries(array: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         if entry is not None:
             values[index], readable[index] = entry, True
     return values, readable
-
-
-# --- layout -----------------------------------------------------------------------------------------
-
-
-def _lay_out(path: Path, plan: Plan, packed: bool) -> Path:
-    """Write an empty store aside."""
-    aside = _aside(path)
-    try:
-        root = zarr.create_group(aside, zarr_format=3, attributes={
-            "format": FORMAT, "plan_id": plan.id, "plan": plan.to_dict(), "packed": packed})
-        for grid in plan.grids:
-            _lay_out_population(root, grid, packed)
-        _consolidate(aside, [g.population for g in plan.grids])
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    return aside
-
-
-def _lay_out_population(root: zarr.Group, grid: Grid, packed: bool) -> None:
-    clash = set(grid.axes) & {*VARIABLES, *_PER_CHUNK, "message"}
-    if clash:
-        raise StoreError(f"'{min(clash)}' is the name of an input and of a stored variable", where=grid.population,
-                         remedy="Rename the input in the network description.")
-    group = root.create_group(grid.population, attributes={"population": grid.population, "axes": list(grid.axes)})
-    for axis, values in zip(grid.axes, grid.coordinates, strict=True):
-        attributes: dict[str, Any] = {"units": "Hz", "long_name": f"firing rate of {axis}"}
-        group.create_array(axis, data=np.asarray(values), chunks=(len(values),), dimension_names=[axis],
-                           compressors=_codecs(), chunk_key_encoding=_KEYS, attributes=attributes)
-    chunks = _packed_shape(grid) if packed else grid.chunk_shape
-    for name, variable in VARIABLES.items():
-        _empty(group, name, variable, grid.shape, chunks, grid.axes)
-    counts = grid.chunk_counts
-    entries = counts if packed else (1,) * len(counts)
-    dimensions = tuple(f"{axis}_chunk" for axis in grid.axes)
-    for name, variable in _PER_CHUNK.items():
-        _empty(group, name, variable, counts, entries, dimensions)
-    group.create_array("message", shape=counts, chunks=entries, dtype=str, fill_value="", compressors=_codecs(),
-                       chunk_key_encoding=_KEYS, dimension_names=dimensions, attributes={"long_name": "why a chunk failed", "units": "1"})
-
-
-def _empty(group: zarr.Group, name: str, variable: _Variable, shape: tuple[int, ...], chunks: tuple[int, ...],
-           dimensions: tuple[str, ...]) -> None:
-    group.create_array(name, shape=shape, chunks=chunks, dtype=variable.dtype, fill_value=variable.fill,
-                       dimension_names=dimensions, compressors=_codecs(), chunk_key_encoding=_KEYS,
-                       attributes={"units": variable.units, "long_name": variable.long_name})
-
-
-def _codecs() -> tuple[ZstdCodec, Crc32cCodec]:
-    """Compression, then a checksum over the stored bytes: a flipped bit anywhere is found on reading."""
-    return ZstdCodec(level=3), Crc32cCodec()
-
-
-def _packed_shape(grid: Grid) -> tuple[int, ...]:
-    """Chunk shape grown over whole tasks, last axis first, to at most PACKED_POINTS points."""
-    shape = list(grid.chunk_shape)
-    for axis in reversed(range(len(shape))):
-        others = int(np.prod(shape)) // shape[axis]
-        tasks = max(1, PACKED_POINTS // (others * shape[axis]))
-        shape[axis] = min(shape[axis] * tasks, max(grid.shape[axis], shape[axis]))
-    return tuple(shape)
-
-
-def _consolidate(path: Path, groups: Iterable[str]) -> None:
-    """Copy the metadata of all members into each group, so that opening reads one file."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
-        for group in (*groups, ""):
-            zarr.consolidate_metadata(path / group)
-
-
-def _root_attributes(path: Path) -> dict[str, Any]:
-    """Attributes of a rate store's root, read without opening its arrays."""
-    if not path.exists():
-        raise StoreError("no such store", where=str(path), remedy="Run `automfm simulate RUN` first.")
-    try:
-        attributes = json.loads((path / "zarr.json").read_text("utf-8"))["attributes"]
-        if attributes["format"] == FORMAT and {"plan", "plan_id", "packed"} <= set(attributes):
-            return dict(attributes)
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise StoreError("is not a store of rates of this version, or its description is damaged", where=str(path),
-                     remedy="Move it away and simulate again.")
-
-
-# --- folders that appear whole ----------------------------------------------------------------------
-
-
-def _aside(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.aside-{secrets.token_hex(6)}")
-
-
-def _move(aside: Path, path: Path) -> None:
-    """Give a new folder its name; if another process was first, its folder stays."""
-    _flush(aside)
-    try:
-        os.rename(aside, path)
-    except OSError:
-        shutil.rmtree(aside, ignore_errors=True)
-        if not path.exists():
-            raise
-    _flush_entry(path.parent)
-
-
-def _put_in_place(aside: Path, path: Path) -> None:
-    """Replace a folder by one written aside; killed between any two steps, `_recover` finds a whole one."""
-    new, old = _neighbours(path)
-    _flush(aside)
-    shutil.rmtree(new, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
-    os.rename(aside, new)
-    if path.exists():
-        os.rename(path, old)
-    _recover(path)
-    _flush_entry(path.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _recover(path: Path) -> None:
-    """If a replacement was interrupted after the old folder left, put the new one (or the old) in place."""
-    for candidate in _neighbours(path):
-        if path.exists():
-            return
-        try:
-            os.rename(candidate, path)
-        except FileNotFoundError:
-            continue
-
-
-def _neighbours(path: Path) -> tuple[Path, Path]:
-    return path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
-
-
-def _remove_leftovers(path: Path) -> None:
-    for folder in (*_neighbours(path), *path.parent.glob(f".{path.name}.aside-*")):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _flush(folder: Path) -> None:
-    """Flush every file and folder below to the disk."""
-    for parent, _, names in os.walk(folder):
-        for name in (*names, "."):
-            _flush_entry(Path(parent, name))
-
-
-def _flush_entry(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
