@@ -1,0 +1,308 @@
+"""One chunk of driven cells in NEST: the numerical transfer function at a few grid points.
+
+All points of a chunk share one kernel. Sampling goes on in rounds of new cells until the standard error of every
+point's rate is small enough or its budget is spent. A chunk's result depends on the plan alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from automfm_hpc import nest_models
+from automfm_hpc.errors import SimulationError
+from automfm_hpc.plan import Plan, Sampling, Task
+from automfm_hpc.provenance import seed_for
+from automfm_hpc.remap import Cell, Channel
+
+FloatArray = NDArray[np.float64]
+MAX_ROUNDS = 8
+ROUND_CELLS = 6000  # most cells in one kernel, to bound its memory
+MIN_ISI = 4  # interspike intervals a cell needs to count for the coefficient of variation
+ADAPTATION_INTERVAL = 10.0  # ms
+
+
+@dataclass(frozen=True)
+class CellInputs:
+    """What each cell receives, shape (n_cell, n_channel).
+
+    Parameters
+    ----------
+    pairs : array
+        Connected pairs (in-degree) of each cell.
+    events : array
+        Effective in-degree: independent arrivals per presynaptic spike rate.
+    quantum : array
+        Effective quantal size (nS, pA or mV) of one arrival.
+    """
+
+    pairs: FloatArray
+    events: FloatArray
+    quantum: FloatArray
+
+    def of(self, chosen: slice) -> CellInputs:
+        return CellInputs(self.pairs[chosen], self.events[chosen], self.quantum[chosen])
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was measured of each cell, shape (n_cell,): rate (Hz), mean adaptation current (pA), ISI CV."""
+
+    rate: FloatArray
+    adaptation: FloatArray
+    cv: FloatArray
+
+
+# --- what cells receive ---------------------------------------------------------------------------
+
+
+def draw_inputs(cell: Cell, n: int, rng: np.random.Generator, heterogeneous: bool = True) -> CellInputs:
+    """In-degrees and quantal sizes of n cells.
+
+    In-degrees come from a Latin hypercube over the channels' distributions, so that a few dozen cells already
+    represent them. Where the synapses of a pair vary, the cell's arrivals are merged into one Poisson train with
+    the same first two moments: with m_i synapses of pair i, sum(m_i)^2 / sum(m_i^2) trains of sum(m_i^2) / sum(m_i)
+    synapses each (Campbell's theorem).
+    """
+    shape = (n, len(cell.channels))
+    pairs, events, quantum = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    for j, channel in enumerate(cell.channels):
+        pairs[:, j] = _indegrees(channel, n, rng) if heterogeneous else channel.K
+        if heterogeneous and channel.synapses.sd > 0:
+            events[:, j], synapses = _merged_synapses(channel, pairs[:, j].astype(int), rng)
+        else:
+            events[:, j], synapses = pairs[:, j], np.full(n, channel.synapses.mean)
+        quantum[:, j] = channel.weight * synapses
+    return CellInputs(pairs, events, quantum)
+
+
+def _indegrees(channel: Channel, n: int, rng: np.random.Generator) -> FloatArray:
+    distribution = channel.indegree
+    if distribution.sd == 0:
+        return np.full(n, distribution.mean)
+    u = (rng.permutation(n) + rng.random(n)) / n
+    return np.maximum(np.rint(norm.ppf(u, distribution.mean, distribution.sd)), 0.0)
+
+
+def _merged_synapses(channel: Channel, pairs: NDArray[np.int_], rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    owner = np.repeat(np.arange(pairs.size), pairs)
+    m = np.maximum(np.rint(rng.normal(channel.synapses.mean, channel.synapses.sd, owner.size)), 1.0)
+    first = np.bincount(owner, m, pairs.size)
+    second = np.bincount(owner, m * m, pairs.size)
+    some = second > 0
+    events = np.divide(first**2, second, out=np.zeros(pairs.size), where=some)
+    return events, np.divide(second, first, out=np.full(pairs.size, channel.synapses.mean), where=some)
+
+
+# --- NEST -----------------------------------------------------------------------------------------
+
+
+def reset_kernel(seed: int, dt: float, communicator: int | None = None) -> Any:
+    """A fresh kernel of one thread; with an MPI-built NEST, on the communicator given."""
+    nest = nest_models.import_nest()
+    if communicator is not None:
+        nest_models.use_communicator(communicator)
+    nest.ResetKernel()
+    nest.set(resolution=dt, rng_seed=seed, local_num_threads=1, print_time=False, overwrite_files=True)
+    return nest
+
+
+def drive_cells(cell: Cell, inputs: CellInputs, rates: FloatArray, sampling: Sampling, seed: int,
+                communicator: int | None = None) -> Sample:
+    """Simulate isolated cells with independent Poisson inputs.
+
+    Parameters
+    ----------
+    cell : Cell
+    inputs : CellInputs
+        Of n cells.
+    rates : (n_cell, n_axis) array
+        Rates (Hz) of one presynaptic cell of each source.
+    sampling : Sampling
+        Resolution, transient and window.
+    seed : int
+        NEST's `rng_seed`.
+    communicator : int, optional
+        For a NEST built with MPI: Fortran handle of a communicator of one rank.
+    """
+    nest = reset_kernel(seed, sampling.dt, communicator)
+    arrivals = inputs.events * rates[:, cell.channel_axis]  # Hz
+    build = _eglif_cells if cell.neuron.multireceptor else _builtin_cells
+    nodes = build(nest, cell, arrivals, inputs.quantum, sampling.dt)
+    recorder = nest.Create("spike_recorder", params={"start": sampling.transient})
+    nest.Connect(nodes, recorder)
+    meter = None
+    if cell.neuron.adaptation:
+        meter = nest.Create("multimeter", params={"record_from": [cell.neuron.adaptation], "start": sampling.transient,
+                                                  "interval": ADAPTATION_INTERVAL})
+        nest.Connect(meter, nodes)
+    nest.Simulate(sampling.transient + sampling.window)
+    return _measure(nodes, recorder, meter, cell.neuron.adaptation, sampling.window)
+
+
+def _eglif_cells(nest: Any, cell: Cell, arrivals: FloatArray, quantum: FloatArray, dt: float) -> Any:
+    """Cells that draw their Poisson input themselves, one receptor per channel."""
+    if arrivals.max(initial=0.0) * dt / 1000.0 > 500.0:
+        raise SimulationError(f"{arrivals.max():.3g} arrivals per second are too many for dt = {dt:g} ms",
+                              where=cell.population, remedy="Lower the highest rate or dt.")
+    parameters: dict[str, Any] = dict(cell.parameters)
+    for k, channel in enumerate(cell.channels, start=1):
+        parameters |= {f"tau_syn{k}": channel.tau_syn, f"E_rev{k}": channel.E_rev,
+                       f"poisson_rate{k}": arrivals[:, k - 1] / 1000.0, f"poisson_weight{k}": quantum[:, k - 1]}
+    model = nest_models.install(len(cell.channels))
+    return nest.Create(model, len(arrivals), params=parameters)
+
+
+def _builtin_cells(nest: Any, cell: Cell, arrivals: FloatArray, quantum: FloatArray, dt: float) -> Any:
+    """Cells of one of NEST's own models, each with a Poisson generator per channel."""
+    nodes = nest.Create(cell.model, len(arrivals), params=builtin_parameters(cell))
+    for j, channel in enumerate(cell.channels):
+        if arrivals[:, j].any():
+            inhibitory = channel.E_rev is not None and channel.E_rev < -50.0
+            generators = nest.Create("poisson_generator", len(arrivals), params={"rate": arrivals[:, j]})
+            nest.Connect(generators, nodes, "one_to_one",
+                         {"weight": -quantum[:, j] if inhibitory else quantum[:, j], "delay": 1.0})
+    return nodes
+
+
+def builtin_parameters(cell: Cell) -> dict[str, float]:
+    """Parameters for `nest.Create` of NEST's models with one excitatory and one inhibitory receptor."""
+    parameters = dict(cell.parameters)
+    for channel in cell.channels:
+        inhibitory = channel.Q < 0 if channel.E_rev is None else channel.E_rev < -50.0
+        side = "in" if inhibitory else "ex"
+        if channel.tau_syn is not None:
+            parameters[f"tau_syn_{side}"] = channel.tau_syn
+        if channel.E_rev is not None:
+            parameters[f"E_{side}"] = channel.E_rev
+    return parameters
+
+
+def _measure(nodes: Any, recorder: Any, meter: Any, adaptation: str | None, window: float) -> Sample:
+    n, first = len(nodes), nodes[0].global_id
+    events = recorder.get("events")
+    senders = np.asarray(events["senders"]).astype(int) - first
+    counts = np.bincount(senders, minlength=n)
+    current = np.zeros(n)
+    if meter is not None:
+        logged = meter.get("events")
+        who = np.asarray(logged["senders"]).astype(int) - first
+        current = np.bincount(who, logged[adaptation], n) / np.maximum(np.bincount(who, minlength=n), 1)
+    return Sample(counts * 1000.0 / window, current, isi_cv(senders, np.asarray(events["times"], float), n))
+
+
+def isi_cv(senders: NDArray[np.int_], times: FloatArray, n: int) -> FloatArray:
+    """Coefficient of variation of each cell's interspike intervals, NaN below MIN_ISI intervals."""
+    order = np.lexsort((times, senders))
+    who, when = senders[order], times[order]
+    same = who[1:] == who[:-1]
+    owner, interval = who[1:][same], np.diff(when)[same]
+    count = np.bincount(owner, minlength=n)
+    safe = np.maximum(count, 1)
+    mean = np.bincount(owner, interval, n) / safe
+    variance = np.bincount(owner, interval**2, n) / safe - mean**2
+    enough = count >= MIN_ISI
+    cv = np.sqrt(np.maximum(variance, 0.0)) / np.where(mean > 0, mean, 1.0)
+    return np.where(enough, cv, np.nan)
+
+
+# --- one chunk ------------------------------------------------------------------------------------
+
+
+def simulate_chunk(plan: Plan, task: Task, communicator: int | None = None) -> dict[str, NDArray[Any]]:
+    """Sample every point of a chunk until it is known well enough.
+
+    Returns
+    -------
+    dict
+        Arrays of the chunk's shape: rate (Hz), rate_sem (Hz), rate_sd over cells (Hz), adaptation (pA), cv,
+        n_cells, neuron_seconds, converged (0 or 1).
+    """
+    cell, sampling = plan.parameters.cell(task.population), plan.sampling
+    points = plan.grid(task.population).points(task)
+    tallies = [_Tally(cell) for _ in points]
+    wanted = np.full(len(points), sampling.first_cells)
+    for round_number in range(MAX_ROUNDS):
+        if not wanted.any():
+            break
+        _round(cell, sampling, points, tallies, wanted, seed_for(task.seed, round_number), communicator)
+        wanted = np.array([t.more_cells(sampling) for t in tallies])
+    shape = tuple(b - a for a, b in task.slices)
+    rows = [t.summary(sampling) for t in tallies]
+    return {name: np.array([row[name] for row in rows]).reshape(shape) for name in rows[0]}
+
+
+def _round(cell: Cell, sampling: Sampling, points: FloatArray, tallies: list[_Tally], wanted: NDArray[np.int_],
+           seed: int, communicator: int | None) -> None:
+    """Add `wanted` new cells to each point, in as many kernels as memory asks for."""
+    rng = np.random.default_rng(seed)
+    drawn = [draw_inputs(cell, int(n), rng, sampling.heterogeneous) for n in wanted]
+    inputs = CellInputs(*(np.concatenate([getattr(d, k) for d in drawn]) for k in ("pairs", "events", "quantum")))
+    rates = np.repeat(points, wanted, axis=0)
+    parts = [
+        drive_cells(cell, inputs.of(slice(a, a + ROUND_CELLS)), rates[a : a + ROUND_CELLS], sampling,
+                    seed_for(seed, a), communicator)
+        for a in range(0, len(rates), ROUND_CELLS)
+    ]  # fmt: skip
+    sample = Sample(*(np.concatenate([getattr(p, k) for p in parts]) for k in ("rate", "adaptation", "cv")))
+    ends = np.cumsum(wanted)
+    for tally, own, end, n in zip(tallies, drawn, ends, wanted, strict=True):
+        here = slice(end - n, end)
+        tally.add(own.pairs, Sample(sample.rate[here], sample.adaptation[here], sample.cv[here]))
+
+
+class _Tally:
+    """What is known of one grid point so far."""
+
+    def __init__(self, cell: Cell) -> None:
+        self._spread = np.array([c.indegree.sd > 0 for c in cell.channels])
+        self._K, self._sd = cell.array("K"), np.array([c.indegree.sd or 1.0 for c in cell.channels])
+        self._z: list[FloatArray] = []
+        self._samples: list[Sample] = []
+
+    def add(self, pairs: FloatArray, sample: Sample) -> None:
+        self._z.append(((pairs - self._K) / self._sd)[:, self._spread])
+        self._samples.append(sample)
+
+    def _all(self, name: str) -> FloatArray:
+        return np.concatenate([getattr(s, name) for s in self._samples]) if self._samples else np.zeros(0)
+
+    def standard_error(self) -> float:
+        """Standard error of the mean rate (Hz).
+
+        The in-degrees are a Latin hypercube, which integrates additive functions of them without error; what is
+        left is the variance around an additive fit (Stein 1987, doi 10.1080/00401706.1987.10488205).
+        """
+        rate, z = self._all("rate"), np.concatenate(self._z)
+        design = np.column_stack([np.ones(len(rate)), z, z**2])
+        residual = rate - design @ np.linalg.lstsq(design, rate, rcond=None)[0]
+        # A silent sample is not proof of silence: one spike more is the least that chance could have hidden.
+        return float(np.sqrt(residual @ residual / max(len(rate) - design.shape[1], 1) / len(rate)))
+
+    def seconds(self, sampling: Sampling) -> float:
+        return len(self._all("rate")) * (sampling.transient + sampling.window) / 1000.0
+
+    def more_cells(self, sampling: Sampling) -> int:
+        """New cells needed for the wanted standard error, within the budget; 0 if it is reached."""
+        n, error = len(self._all("rate")), self.standard_error()
+        target = float(sampling.target(np.array(self._all("rate").mean())))
+        affordable = int((sampling.budget - self.seconds(sampling)) / (sampling.transient + sampling.window) * 1000.0)
+        if error <= target or affordable < 16:
+            return 0
+        return int(min(max(np.ceil(1.1 * n * (error / target) ** 2) - n, 16), affordable))
+
+    def summary(self, sampling: Sampling) -> dict[str, float]:
+        rate, cv = self._all("rate"), self._all("cv")
+        error = self.standard_error()
+        return {
+            "rate": float(rate.mean()), "rate_sem": error, "rate_sd": float(rate.std(ddof=1)),
+            "adaptation": float(self._all("adaptation").mean()),
+            "cv": float(np.nanmean(cv)) if np.isfinite(cv).any() else float("nan"),
+            "n_cells": len(rate), "neuron_seconds": self.seconds(sampling),
+            "converged": int(error <= float(sampling.target(np.array(rate.mean())))),
+        }  # fmt: skip
