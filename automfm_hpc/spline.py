@@ -81,17 +81,23 @@ def evaluate_spline(
 ) -> float:
     """Rate (Hz) at nu (n_axis,) Hz; fills the gradient (n_axis,) and Hessian (n_axis, n_axis) by nu."""
     S = ints[1]
-    table = np.empty((S + 1, 3, 4))  # one row of B-splines per axis; the last holds the chain rule by nu
-    chain = np.empty((S, 2))
+    table, chain = np.empty((S, 3, 4)), np.empty((S, 2))
     offset, start = HEAD + PER_AXIS * S, 0
     for a in range(S):
         f = HEAD + PER_AXIS * a
         x, chain[a, 0], chain[a, 1] = coordinate(nu[a], floats[f + 3])
         first = basis(x, floats[f], floats[f + 1], floats[f + 2], ints[HEAD + a], table[a])
         start = start * ints[HEAD + a] + first
-        gradient[a] = 0.0
-        hessian[a, :] = 0.0
-    value = _contract(ints, floats, offset + start, table, gradient, hessian)
+    buffer = np.empty((4 ** (S - 1), (S + 1) * (S + 2) // 2))
+    _innermost(ints, floats, offset + start, table[S - 1], buffer)
+    for done in range(1, S):
+        _contract(table[S - 1 - done], done, 4 ** (S - 1 - done), buffer)
+    sums, value = buffer[0], buffer[0, 0]
+    for a in range(S):
+        row = (S - a) * (S - a + 1) // 2
+        gradient[a] = sums[row]
+        for b in range(a, S):
+            hessian[a, b] = hessian[b, a] = sums[row + S - b]
     rate, slope, bend = link(value, floats[0], floats[1])
     for a in range(S):
         for b in range(a):
@@ -105,51 +111,43 @@ def evaluate_spline(
 
 
 @njit(cache=True)
-def _contract(
-    ints: NDArray[np.int64], floats: FloatArray, start: int, table: FloatArray, gradient: FloatArray, hessian: FloatArray
-) -> float:
-    """Sum over the 4^n_axis coefficients around a point: value, gradient and lower Hessian by x."""
+def _innermost(ints: NDArray[np.int64], floats: FloatArray, start: int, row: FloatArray, buffer: FloatArray) -> None:
+    """Contract the last axis: value, first, second derivative by its x for each block of four coefficients."""
     S = ints[1]
-    last = S - 1
-    value = 0.0
-    for outer in range(4**last):
-        position, stride, rest = start, ints[HEAD + last], outer
-        p = 1.0
-        for a in range(last - 1, -1, -1):
+    for block in range(buffer.shape[0]):
+        position, stride, rest = start, ints[HEAD + S - 1], block
+        for a in range(S - 2, -1, -1):
             position += (rest & 3) * stride
-            p *= table[a, 0, rest & 3]
             stride *= ints[HEAD + a]
             rest >>= 2
-        v0 = v1 = v2 = 0.0
-        for i in range(4):
-            c = floats[position + i]
-            v0 += c * table[last, 0, i]
-            v1 += c * table[last, 1, i]
-            v2 += c * table[last, 2, i]
-        value += p * v0
-        gradient[last] += p * v1
-        hessian[last, last] += p * v2
-        for a in range(last):
-            pa, paa = _replaced(table, outer, last, a, -1)
-            gradient[a] += pa * v0
-            hessian[a, a] += paa * v0
-            hessian[last, a] += pa * v1
-            for b in range(a):
-                hessian[a, b] += _replaced(table, outer, last, a, b)[0] * v0
-    return value
+        c0, c1, c2, c3 = floats[position], floats[position + 1], floats[position + 2], floats[position + 3]
+        buffer[block, 0] = c0 * row[0, 0] + c1 * row[0, 1] + c2 * row[0, 2] + c3 * row[0, 3]
+        buffer[block, 1] = c0 * row[1, 0] + c1 * row[1, 1] + c2 * row[1, 2] + c3 * row[1, 3]
+        buffer[block, 2] = c0 * row[2, 0] + c1 * row[2, 1] + c2 * row[2, 2] + c3 * row[2, 3]
 
 
 @njit(cache=True)
-def _replaced(table: FloatArray, outer: int, last: int, a: int, b: int) -> tuple[float, float]:
-    """Product of outer B-splines with the first (and with the second) derivative on axis a, first on b."""
-    first, rest = 1.0, outer
-    second = 1.0
-    for axis in range(last - 1, -1, -1):
-        i = rest & 3
-        first *= table[axis, 1, i] if axis == a or axis == b else table[axis, 0, i]
-        second *= table[axis, 2, i] if axis == a else table[axis, 0, i]
-        rest >>= 2
-    return first, second
+def _contract(row: FloatArray, done: int, blocks: int, buffer: FloatArray) -> None:
+    """Contract one more axis in place.
+
+    Column p (p + 1)/2 + q of the buffer is the derivative by the p-th and q-th contracted axis, counted
+    from 1 at the last one; 0 stands for no derivative. New columns are written before old ones are
+    overwritten, because they read them.
+    """
+    new = (done + 1) * (done + 2) // 2
+    for block in range(blocks):
+        four = buffer[4 * block : 4 * block + 4]
+        for q in range(done + 1):
+            buffer[block, new + q] = _dot(row[1], four, q * (q + 1) // 2)
+        buffer[block, new + done + 1] = _dot(row[2], four, 0)
+        for column in range(new):
+            buffer[block, column] = _dot(row[0], four, column)
+
+
+@njit(cache=True)
+def _dot(weights: FloatArray, four: FloatArray, column: int) -> float:
+    return (weights[0] * four[0, column] + weights[1] * four[1, column]
+            + weights[2] * four[2, column] + weights[3] * four[3, column])  # fmt: skip
 
 
 def design_matrix(x: ArrayLike, origin: float, step: float, upper: float, n: int) -> FloatArray:
