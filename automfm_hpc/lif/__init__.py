@@ -1,0 +1,1 @@
+"""Theory of networks of leaky integrate-and-fire neurons: rates, spectra and stability without simulation."""
