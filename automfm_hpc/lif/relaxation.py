@@ -1,0 +1,147 @@
+"""The compiled core of the self-consistency problem nu = F(nu): residual, Jacobian, relaxation, Newton."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from automfm_hpc.lif.checks import Array
+from automfm_hpc.lif.network import LIFNetwork
+from automfm_hpc.lif.rates import ALPHA, point
+
+_JIT = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}}
+
+
+class Problem(NamedTuple):
+    """A network as flat arrays: input = fixed part + matrix times rates (Hz), for mean, variance, and shift."""
+
+    by_mean: Array  # (n, n) mV/Hz
+    by_variance: Array  # (n, n) mV^2/Hz
+    mean: Array  # (n,) mV
+    variance: Array  # (n,) mV^2
+    filtered: Array  # (n,) variance of external input times sqrt(tau_syn)
+    root: Array  # (n,) sqrt(tau_syn) of the sources
+    fallback: float  # sqrt(tau_syn) without any noise
+    V_th: Array
+    V_reset: Array
+    tau_m: Array
+    t_ref: Array
+
+
+def problem(net: LIFNetwork) -> Problem:
+    """The arrays of a network."""
+    tau = 1e-3 * net.tau_m[:, None]
+    first = net.K_ext * net.J_ext * net.nu_ext
+    second = net.K_ext * net.J_ext**2 * net.nu_ext
+    outer_root = np.sqrt(net.tau_syn_ext)
+    root = np.sqrt(net.tau_syn)
+    return Problem(
+        tau * net.K * net.J,
+        tau * net.K * net.J**2,
+        (tau * first).sum(axis=1) + net.mean_ext,
+        (tau * second).sum(axis=1),
+        (tau * second * outer_root).sum(axis=1),
+        root,
+        float(max(root.max(), outer_root.max(initial=0.0))),
+        np.array(net.V_th),
+        np.array(net.V_reset),
+        np.array(net.tau_m),
+        np.array(net.t_ref),
+    )
+
+
+@njit(**_JIT)
+def evaluate(p, nu, expansion, rate, jacobian):
+    """Fill `rate` with F(nu) in Hz and `jacobian` with dF_i/dnu_j."""
+    n = nu.size
+    for i in range(n):
+        mean = p.mean[i]
+        variance = p.variance[i]
+        filtered = p.filtered[i]
+        for j in range(n):
+            mean += p.by_mean[i, j] * nu[j]
+            part = p.by_variance[i, j] * nu[j]
+            variance += part
+            filtered += part * p.root[j]
+        root = filtered / variance if variance > 0.0 else p.fallback
+        sd = math.sqrt(variance) if variance > 0.0 else 0.0
+        out, d_mean, d_variance = point(
+            mean, sd, p.V_th[i], p.V_reset[i], p.tau_m[i], p.t_ref[i], root * root, expansion
+        )
+        rate[i] = 1e3 * out
+        for j in range(n):
+            slope = d_mean * p.by_mean[i, j] + d_variance * p.by_variance[i, j]
+            if p.root[j] != root and variance > 0.0:
+                move = 0.5 * ALPHA / math.sqrt(p.tau_m[i]) * p.by_variance[i, j] * (p.root[j] - root) / variance
+                slope -= sd * d_mean * move
+            jacobian[i, j] = 1e3 * slope
+
+
+@njit(**_JIT)
+def _size(residual, nu):
+    """Largest residual relative to the rates (floor 1e-6 Hz)."""
+    worst = 0.0
+    for i in range(nu.size):
+        value = abs(residual[i]) / (abs(nu[i]) + 1e-6)
+        if not value <= worst:
+            worst = value
+    return worst
+
+
+@njit(**_JIT)
+def relax(p, start, expansion, step, growth, tolerance, limit):
+    """Implicit Euler steps of d nu/dt = F(nu) - nu with growing step: follows the relaxation, ends as Newton.
+
+    Returns rates, Jacobian, relative residual and number of steps; step = inf is Newton's method.
+    """
+    n = start.size
+    nu = start.copy()
+    rate = np.empty(n)
+    jacobian = np.empty((n, n))
+    matrix = np.empty((n, n))
+    evaluate(p, nu, expansion, rate, jacobian)
+    error = _size(rate - nu, nu)
+    best = error
+    for count in range(limit):
+        for i in range(n):
+            for j in range(n):
+                matrix[i, j] = -jacobian[i, j]
+            matrix[i, i] += 1.0 + 1.0 / step
+        change = np.linalg.solve(matrix, rate - nu)
+        fraction = 1.0
+        for i in range(n):
+            if nu[i] + change[i] < 0.0 and change[i] < 0.0:
+                fraction = min(fraction, max(0.1, 0.9 * nu[i] / -change[i]))
+        trial = nu + fraction * change
+        for i in range(n):
+            if trial[i] < 0.0:
+                trial[i] = 0.0
+        evaluate(p, trial, expansion, rate, jacobian)
+        error = _size(rate - trial, trial)
+        moved = _size(trial - nu, trial)
+        nu = trial
+        if error != error:
+            return nu, jacobian, np.inf, count + 1
+        if error <= tolerance and (moved <= 1e3 * tolerance or error == 0.0):
+            return nu, jacobian, error, count + 1
+        if error < 2.0 * best:
+            step *= growth
+        else:
+            step = max(0.25 * step, 0.05)
+        best = min(best, error)
+    return nu, jacobian, error, limit
+
+
+@njit(**_JIT)
+def relax_many(p, starts, expansion, step, growth, tolerance, limit):
+    """`relax` from every row of `starts`; returns rates (k, n) and residuals (k,)."""
+    out = np.empty_like(starts)
+    errors = np.empty(starts.shape[0])
+    for k in range(starts.shape[0]):
+        nu, _, error, _ = relax(p, starts[k], expansion, step, growth, tolerance, limit)
+        out[k] = nu
+        errors[k] = error
+    return out, errors
