@@ -1,0 +1,420 @@
+"""The command line: parses, calls the stages in order, prints. Results on stdout, all else on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from automfm_hpc import __version__
+from automfm_hpc.errors import AutomfmError, PlanError, UsageError, suggest
+from automfm_hpc.stages import Run
+
+DESCRIPTION = "Mean-field models of spiking networks, derived automatically."
+EXAMPLE = "Example: automfm run cerebellum --out runs/cerebellum; on 8 ranks: mpiexec -n 8 python -m mpi4py -m automfm_hpc run ..."
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that ends with one line and suggests the nearest verb."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, where=self.prog, remedy=f"See `{self.prog} --help`.")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all verbs."""
+    parser = _Parser(prog="automfm", description=DESCRIPTION, epilog=EXAMPLE)
+    parser.add_argument("--version", action="version", version=f"automfm {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser)
+    _add_run(verbs)
+    _add_stages(verbs)
+    _add_queries(verbs)
+    _add_library(verbs)
+    return parser
+
+
+def _verb(verbs: Any, name: str, action: Callable[..., int], text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
+    parser.set_defaults(action=action)
+    return parser
+
+
+def _add_run(verbs: Any) -> None:
+    p = _verb(verbs, "run", do_run, "Everything, from the network to the catalog; run again to go on.")
+    p.add_argument("network", metavar="NETWORK", help="a built-in name or a YAML file")
+    p.add_argument("--out", required=True, type=Path, metavar="RUN", help="folder of the run")
+    _plan_options(p)
+    p.add_argument("--order", type=int, choices=(1, 2), default=2, help="order of the table printed (default 2)")
+    _catalog_option(p)
+    p.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _plan_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--variant", metavar="NAME", help="a variant of the network")
+    p.add_argument("--points", type=int, metavar="N", help="grid points per input axis")
+    p.add_argument("--precision", type=float, metavar="REL", help="wanted relative standard error (default 0.02)")
+    p.add_argument("--budget", type=float, metavar="S", help="simulated seconds per point at most (neurons x time)")
+    p.add_argument("--seed", type=int, default=1, help="root of all seeds (default 1)")
+    p.add_argument("--working-points", type=Path, metavar="CSV", help="rates (Hz), a column per population and input")
+    p.add_argument("--mean-in-degree", action="store_true", help="every cell has the mean in-degree")
+
+
+def _catalog_option(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--catalog", type=Path, default=None, metavar="DIR",
+                   help="catalog folder (default: $AUTOMFM_CATALOG, else ./catalog)")
+
+
+def _add_stages(verbs: Any) -> None:
+    p = _verb(verbs, "plan", do_plan, "Lay out grids, chunks and seeds.")
+    p.add_argument("network", metavar="NETWORK", help="a built-in name, a YAML file, or a run's folder")
+    p.add_argument("--out", type=Path, metavar="RUN", help="folder of the run (default: NETWORK, if it is one)")
+    _plan_options(p)
+    p = _verb(verbs, "simulate", do_simulate, "Simulate the missing chunks of a run, on all ranks.")
+    p.add_argument("run", type=Path, metavar="RUN")
+    p = _verb(verbs, "fit", do_fit, "Fit the transfer functions of a run.")
+    p.add_argument("run", type=Path, metavar="RUN")
+    p = _verb(verbs, "solve", do_solve, "Solve a model at given drives, or a run over its working points.")
+    p.add_argument("model", type=Path, metavar="MODEL", help="a run, a model.zarr, or a library record")
+    p.add_argument("--drive", nargs="+", metavar="INPUT=HZ", help="for example mf=20")
+    p.add_argument("--duration", type=float, default=1.0, metavar="S", help="s (default 1)")
+    p.add_argument("--order", type=int, choices=(1, 2), default=2)
+    p.add_argument("--dt", type=float, default=0.1, help="step, ms (default 0.1)")
+    p.add_argument("--json", action="store_true", help="print one JSON document")
+    p = _verb(verbs, "publish", do_publish, "Put a run's model into the library.")
+    p.add_argument("run", type=Path, metavar="RUN")
+    _catalog_option(p)
+    p = _verb(verbs, "plot", do_plot, "Draw a run's transfer functions and rates.")
+    p.add_argument("run", type=Path, metavar="RUN")
+
+
+def _add_queries(verbs: Any) -> None:
+    p = _verb(verbs, "network", do_network, "Check a network description and show its mean-field parameters.")
+    p.add_argument("network", metavar="NETWORK")
+    p.add_argument("--variant", metavar="NAME")
+    p.add_argument("--json", action="store_true", help="print one JSON document")
+    p = _verb(verbs, "doctor", do_doctor, "What is installed, what would fail, the line that mends it.")
+    p.add_argument("--json", action="store_true", help="print one JSON document")
+    p.add_argument("--compile", nargs="*", type=int, metavar="N", help="compile the neuron model with N receptors now")
+
+
+def _add_library(verbs: Any) -> None:
+    p = _verb(verbs, "library", do_library_help, "List, search and show published models.")
+    p.set_defaults(library_parser=p)
+    inner = p.add_subparsers(dest="library_verb", metavar="VERB", parser_class=_Parser)
+    for name, action, text in (("ls", do_library_ls, "All models."),
+                               ("search", do_library_search, "Models by pathology, conductance, ..."),
+                               ("show", do_library_show, "One model's record.")):
+        q = _verb(inner, name, action, text)
+        _catalog_option(q)
+        q.add_argument("--json", action="store_true", help="print one JSON document")
+        if name == "search":
+            q.add_argument("terms", nargs="+", metavar="TERM", help="pathology=ataxia, 'Q[mf->GrC]=0.2:0.5', ...")
+        if name == "show":
+            q.add_argument("id", metavar="ID", help="id, or the beginning of one")
+
+
+# --- running --------------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 done, 1 expected failure, 2 wrong usage."""
+    try:
+        arguments = build_parser().parse_args(argv)
+        if arguments.verb is None:
+            build_parser().print_help()
+            return 2
+        return int(arguments.action(arguments))
+    except UsageError as error:
+        return _complain(error, 2)
+    except AutomfmError as error:
+        return _complain(error, 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        log("interrupted; run the same command again to go on")
+        return 1
+
+
+def _complain(error: AutomfmError, code: int) -> int:
+    from automfm_hpc.pools import world_rank
+
+    if world_rank() == 0:
+        log(f"automfm: {error}")
+    return code
+
+
+def log(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _say(pool: Any, text: str) -> None:
+    if pool.is_root:
+        print(text, flush=True)
+
+
+def _pool() -> Any:
+    from automfm_hpc.pools import open_pool
+
+    return open_pool()
+
+
+def _logger(pool: Any) -> Callable[[str], None]:
+    return log if pool.is_root else (lambda text: None)
+
+
+def _catalog(arguments: argparse.Namespace) -> Path:
+    return Path(arguments.catalog or os.environ.get("AUTOMFM_CATALOG") or "catalog")
+
+
+def _existing_run(path: Path) -> Run:
+    run = Run(path)
+    if not run.plan.is_file():
+        raise PlanError("no run here (no plan.json)", where=str(path),
+                        remedy="Run `automfm plan NETWORK --out RUN` or `automfm run NETWORK --out RUN` first.")
+    return run
+
+
+def _plan_of(arguments: argparse.Namespace, network_file: str) -> Any:
+    from dataclasses import replace
+
+    from automfm_hpc.network import load
+    from automfm_hpc.plan import make_plan, read_working_points
+
+    network = load(network_file)
+    points = read_working_points(arguments.working_points, network) if arguments.working_points else None
+    plan = make_plan(network, variant=arguments.variant, points=arguments.points, seed=arguments.seed,
+                     working_points=points)
+    changes = {k: v for k, v in (("precision", arguments.precision), ("budget", arguments.budget)) if v is not None}
+    if arguments.mean_in_degree:
+        changes["heterogeneous"] = False
+    return replace(plan, sampling=replace(plan.sampling, **changes)) if changes else plan
+
+
+# --- verbs ----------------------------------------------------------------------------------------
+
+
+def do_run(arguments: argparse.Namespace) -> int:
+    from automfm_hpc import comparison, stages
+
+    with _pool() as pool:
+        told = _logger(pool)
+        run = Run(arguments.out)
+        with stages.on_root(pool) as root:
+            if root:
+                plan = _plan_of(arguments, arguments.network)
+                new = stages.write_plan(run, plan)
+                told(f"plan: {plan.id}, {len(plan.tasks())} chunks" + ("" if new else ", going on"))
+        stages.simulate(run, pool, told)
+        stages.fit(run, pool, told)
+        compared = stages.solve(run, pool, told)
+        identity = stages.publish(run, pool, told, _catalog(arguments))
+        with stages.on_root(pool) as root:
+            if root:
+                figures = _plot(run)
+                if arguments.json:
+                    print(json.dumps({"run": str(run.folder), "id": identity, "comparison": compared,
+                                      "figures": [str(f) for f in figures]}))
+                else:
+                    print(comparison.table(compared or {}, arguments.order))
+                    print(f"model    {run.model}\nrecord   {identity} in {_catalog(arguments)}\n"
+                          f"figures  {run.figures} ({len(figures)} files)")
+    return 0
+
+
+def do_plan(arguments: argparse.Namespace) -> int:
+    from automfm_hpc import stages
+
+    source, out = arguments.network, arguments.out
+    if Path(source).is_dir():
+        run = Run(out or Path(source))
+        if not Run(Path(source)).network.is_file():
+            raise PlanError("has no network.yaml", where=source, remedy="Name a network, and --out RUN.")
+        source = str(Run(Path(source)).network)
+    elif out is None:
+        raise UsageError("--out RUN is missing", where="automfm plan")
+    else:
+        run = Run(out)
+    with _pool() as pool, stages.on_root(pool) as root:
+        if root:
+            plan = _plan_of(arguments, source)
+            new = stages.write_plan(run, plan)
+            print(f"{run.plan}: {plan.id}, {len(plan.tasks())} chunks" + ("" if new else ", as it was"))
+            for grid in plan.grids:
+                spans = ", ".join(f"{a} {c[0]:g} to {c[-1]:g} Hz ({len(c)})" for a, c in zip(grid.axes, grid.coordinates))
+                print(f"  {grid.population}: {spans}")
+    return 0
+
+
+def do_simulate(arguments: argparse.Namespace) -> int:
+    from automfm_hpc import stages
+
+    with _pool() as pool:
+        counts = stages.simulate(_existing_run(arguments.run), pool, _logger(pool))
+        _say(pool, f"{counts['simulated']} of {counts['chunks']} chunks simulated in {counts['seconds']:.1f} s "
+                   f"on {pool.size} rank(s)")
+    return 0
+
+
+def do_fit(arguments: argparse.Namespace) -> int:
+    from automfm_hpc import stages
+
+    with _pool() as pool:
+        run = _existing_run(arguments.run)
+        stages.fit(run, pool, _logger(pool))
+        _say(pool, f"{run.fits}\n{run.model}")
+    return 0
+
+
+def do_solve(arguments: argparse.Namespace) -> int:
+    if arguments.drive is None:
+        return _solve_stage(arguments)
+    from automfm_hpc.comparison import summary
+    from automfm_hpc.mean_field import MeanField
+
+    model = MeanField.load(arguments.model)
+    drive = parse_drive(arguments.drive, model.inputs)
+    solution = model.solve(drive=drive, duration=arguments.duration, order=arguments.order, dt=arguments.dt)
+    rates, sd = (dict(zip(model.populations, (round(float(v), 6) for v in values), strict=True))
+                 for values in summary(solution))
+    answer = {"status": solution.attrs["status"], "order": arguments.order, "drive": drive, "rates": rates,
+              "sd": sd if arguments.order == 2 else {}, "warnings": list(solution.attrs["warnings"])}
+    if arguments.json:
+        print(json.dumps(answer, allow_nan=False))
+        return 0
+    for name in model.populations:
+        spread = f" +- {sd[name]:.2f}" if arguments.order == 2 else ""
+        print(f"{name:<12}{rates[name]:10.3f}{spread} Hz")
+    for warning in answer["warnings"]:
+        log(f"warning: {warning}")
+    return 0
+
+
+def _solve_stage(arguments: argparse.Namespace) -> int:
+    from automfm_hpc import comparison, stages
+
+    with _pool() as pool:
+        compared = stages.solve(_existing_run(arguments.model), pool, _logger(pool))
+        if pool.is_root and compared is not None:
+            print(json.dumps(compared) if arguments.json else comparison.table(compared, arguments.order))
+    return 0
+
+
+def parse_drive(terms: Sequence[str], inputs: Sequence[str]) -> dict[str, float]:
+    """`['mf=20']` -> {'mf': 20.0}, every input named once."""
+    drive: dict[str, float] = {}
+    for term in terms:
+        name, sign, value = term.partition("=")
+        if name not in inputs:
+            raise UsageError(f"no input '{name}'", where="--drive", remedy=suggest(name, inputs))
+        try:
+            drive[name] = float(value)
+        except ValueError:
+            raise UsageError(f"'{term}' is not INPUT=HZ", where="--drive", remedy=f"Write {name}=20.") from None
+        if not 0 <= drive[name] < float("inf"):
+            raise UsageError(f"a rate of {value} Hz is not possible", where="--drive")
+    missing = [i for i in inputs if i not in drive]
+    if missing:
+        raise UsageError(f"needs a rate for {', '.join(missing)}", where="--drive")
+    return drive
+
+
+def do_publish(arguments: argparse.Namespace) -> int:
+    from automfm_hpc import stages
+
+    with _pool() as pool:
+        identity = stages.publish(_existing_run(arguments.run), pool, _logger(pool), _catalog(arguments))
+        _say(pool, str(identity))
+    return 0
+
+
+def do_plot(arguments: argparse.Namespace) -> int:
+    for figure in _plot(_existing_run(arguments.run)):
+        print(figure)
+    return 0
+
+
+def _plot(run: Run) -> list[Path]:
+    from automfm_hpc.plots import plot_run
+
+    return plot_run(run)
+
+
+def do_network(arguments: argparse.Namespace) -> int:
+    from automfm_hpc.network import load
+    from automfm_hpc.remap import remap
+
+    network = load(arguments.network).with_variant(arguments.variant)
+    parameters = remap(network)
+    if arguments.json:
+        print(json.dumps({"network": network.to_dict(), "projections": parameters.by_projection(),
+                          "N": {n: (float(v) if v < float("inf") else None)
+                                for n, v in zip((*parameters.populations, *parameters.inputs), parameters.N)}}))
+        return 0
+    print(f"{network.name} ({network.variant}): {network.description}")
+    for p in network.populations:
+        print(f"  {p.name:<10}{p.size:>8} cells   {p.model}")
+    for i in network.inputs:
+        print(f"  {i.name:<10}{i.sources or 'private':>8} sources {i.rate_range[0]:g} to {i.rate_range[1]:g} Hz")
+    print(f"  {'projection':<14}{'K':>9}{'sd':>8}{'Q':>9}{'tau_syn':>9}{'E':>7}{'delay':>7}")
+    for name, v in parameters.by_projection().items():
+        cells = "".join(f"{'-' if v[k] is None else format(v[k], '.4g'):>{w}}"
+                        for k, w in (("K", 9), ("K_sd", 8), ("Q", 9), ("tau_syn", 9), ("E", 7), ("delay", 7)))
+        print(f"  {name:<14}{cells}")
+    return 0
+
+
+def do_doctor(arguments: argparse.Namespace) -> int:
+    from automfm_hpc.doctor import examine
+    from automfm_hpc.nest_models import compile_module
+
+    for receptors in arguments.compile or []:
+        print(compile_module(receptors))
+    findings = examine()
+    if arguments.json:
+        print(json.dumps([vars(f) for f in findings]))
+    else:
+        for f in findings:
+            print(f"{'ok  ' if f.ok else 'FAIL'} {f.name:<18} {f.found}" + (f"\n     mend: {f.remedy}" if f.remedy else ""))
+    return 0 if all(f.ok or f.optional for f in findings) else 1
+
+
+def do_library_help(arguments: argparse.Namespace) -> int:
+    arguments.library_parser.print_help()
+    return 2
+
+
+def _library(arguments: argparse.Namespace) -> Any:
+    from automfm_hpc.library import Library
+
+    return Library(_catalog(arguments) / "library")
+
+
+def _print_records(records: Any, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps([r for r in records], allow_nan=False))
+        return 0
+    for r in records:
+        errors = " ".join(f"{k} {v:.1f}" for k, v in r.get("score", {}).items())
+        print(f"{r['id']}  {r['network']:<14}{r['pathology']:<14}{r['variant']:<20} error Hz: {errors}")
+    return 0
+
+
+def do_library_ls(arguments: argparse.Namespace) -> int:
+    return _print_records(_library(arguments).records, arguments.json)
+
+
+def do_library_search(arguments: argparse.Namespace) -> int:
+    from automfm_hpc.library import parse_terms
+
+    return _print_records(_library(arguments).search(**parse_terms(arguments.terms)).records, arguments.json)
+
+
+def do_library_show(arguments: argparse.Namespace) -> int:
+    record = _library(arguments).show(arguments.id)
+    print(json.dumps(record, indent=None if arguments.json else 1))
+    return 0

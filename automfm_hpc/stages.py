@@ -1,0 +1,304 @@
+"""The stages of a run, in their order: each reads the run's folder, redoes only what is missing, and writes.
+
+Every rank calls every stage; rank 0 alone plans, fits, solves and publishes, all ranks simulate.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from automfm_hpc.errors import AutomfmError, FitError, MeanFieldError, PlanError, SimulationError
+from automfm_hpc.network import Network
+from automfm_hpc.plan import Plan
+from automfm_hpc.provenance import canonical_json, versions, write_atomically, write_json
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where things lie in a run's folder."""
+
+    folder: Path
+
+    @property
+    def network(self) -> Path:
+        return self.folder / "network.yaml"
+
+    @property
+    def plan(self) -> Path:
+        return self.folder / "plan.json"
+
+    @property
+    def rates(self) -> Path:
+        return self.folder / "rates.zarr"
+
+    @property
+    def fits(self) -> Path:
+        return self.folder / "fits.json"
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model.zarr"
+
+    @property
+    def comparison(self) -> Path:
+        return self.folder / "comparison.json"
+
+    @property
+    def figures(self) -> Path:
+        return self.folder / "figures"
+
+    def read_plan(self) -> Plan:
+        return Plan.read(self.plan)
+
+
+@contextmanager
+def on_root(pool: Any) -> Iterator[bool]:
+    """Work of rank 0 while the others wait; its failure becomes everybody's.
+
+    The body runs on every rank and must look at the value: True on rank 0.
+    """
+    failure: AutomfmError | None = None
+    try:
+        yield pool.is_root
+    except AutomfmError as error:
+        failure = error
+    pool.barrier()
+    failure = pool.bcast(failure)
+    if failure is not None:
+        raise failure
+
+
+# --- plan -----------------------------------------------------------------------------------------
+
+
+def write_plan(run: Run, plan: Plan) -> bool:
+    """Put the plan into the run's folder; False if it was there already.
+
+    Raises
+    ------
+    PlanError
+        If the folder holds another plan, or something else.
+    """
+    if run.plan.is_file():
+        there = run.read_plan()
+        if there.id != plan.id:
+            raise PlanError(f"holds another plan ({there.id}, this one is {plan.id}): {_difference(there, plan)}",
+                            where=str(run.folder), remedy="Choose another --out, or repeat the first command to go on.")
+        return False
+    if run.folder.is_dir() and any(run.folder.iterdir()) and not run.network.is_file():
+        raise PlanError("is not empty and holds no run", where=str(run.folder), remedy="Choose another --out.")
+    run.folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(run.network, plan.network.to_yaml())
+    write_json(run.plan, plan.to_dict())
+    return True
+
+
+def _difference(one: Plan, other: Plan) -> str:
+    """The first few places where two plans differ."""
+    a, b = _flat(one.to_dict()), _flat(other.to_dict())
+    keys = [k for k in sorted(set(a) | set(b)) if a.get(k) != b.get(k)]
+    shown = "; ".join(f"{k} {str(a.get(k, '-'))[:40]} -> {str(b.get(k, '-'))[:40]}" for k in keys[:3])
+    return shown + (f"; and {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
+def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(data, dict):
+        return {k: v for key, value in data.items() for k, v in _flat(value, f"{prefix}.{key}".strip(".")).items()}
+    if isinstance(data, (list, tuple)) and data and isinstance(data[0], dict):
+        return {k: v for i, value in enumerate(data) for k, v in _flat(value, f"{prefix}.{i}").items()}
+    return {prefix: json.loads(canonical_json(data))}
+
+
+# --- simulate -------------------------------------------------------------------------------------
+
+
+def simulate(run: Run, pool: Any, log: Log, retry_failed: bool = True) -> dict[str, Any]:
+    """Fill the missing chunks of ``rates.zarr`` on all ranks.
+
+    Returns
+    -------
+    dict
+        On every rank: chunks, done_before, simulated, failed, seconds.
+    """
+    from automfm_hpc import nest_models
+    from automfm_hpc.pools import map_tasks
+    from automfm_hpc.progress import progress
+    from automfm_hpc.simulate import simulate_chunk
+    from automfm_hpc.store import RateStore
+
+    plan = run.read_plan()
+    missing: list[int] = []
+    total = len(plan.tasks())
+    with on_root(pool) as root:
+        if root:
+            store = RateStore.create(run.rates, plan)
+            wanted = {(t.population, t.chunk) for t in store.missing(retry_failed=retry_failed)}
+            missing = [n for n, t in enumerate(plan.tasks()) if (t.population, t.chunk) in wanted]
+            log(f"simulate: {len(missing)} of {total} chunks to do on {pool.size} rank(s)")
+            if missing:
+                for receptors in receptor_counts(plan.network):
+                    if not nest_models.module_path(receptors).is_file():
+                        log(f"simulate: compiling the neuron model with {receptors} receptors for this NEST")
+                    nest_models.compile_module(receptors)
+    missing = pool.bcast(missing)
+    store = RateStore.open(run.rates, plan)
+    tasks = [plan.tasks()[n] for n in missing]
+    started = time.monotonic()
+    map_tasks(pool, partial(simulate_chunk, plan, communicator=own_communicator(pool)), tasks, store.write,
+              on_failure=lambda task, error: store.fail(task, str(error)),
+              report=progress("simulate") if tasks else None)
+    seconds = time.monotonic() - started
+    with on_root(pool) as root:
+        if root:
+            _report_failures(store, log)
+            store.finish()
+    return {"chunks": total, "done_before": total - len(missing), "simulated": len(missing), "seconds": seconds}
+
+
+def receptor_counts(network: Network) -> tuple[int, ...]:
+    """Numbers of receptors for which the E-GLIF model is needed; empty for networks of NEST's own models.
+
+    The smallest model also carries the function that gives a kernel its communicator.
+    """
+    counts = {len(network.onto(p.name)) for p in network.populations if p.neuron.multireceptor}
+    return tuple(sorted(counts))
+
+
+def own_communicator(pool: Any) -> int | None:
+    """For a NEST built with MPI: a communicator of this rank alone, as a Fortran handle."""
+    from automfm_hpc.nest_models import find_nest
+
+    if not find_nest().has_mpi or pool.size == 1:
+        return None
+    from mpi4py import MPI
+
+    return int(MPI.COMM_SELF.py2f())
+
+
+def _report_failures(store: Any, log: Log) -> None:
+    failed = store.failed()
+    for failure in failed[:5]:
+        log(f"simulate: chunk {failure.task.chunk} of {failure.task.population} failed: {failure.message}")
+    if failed and len(failed) == len(store.plan.tasks()):
+        raise SimulationError(f"all {len(failed)} chunks failed; the first: {failed[0].message}", where="simulate")
+
+
+# --- fit ------------------------------------------------------------------------------------------
+
+
+def fit(run: Run, pool: Any, log: Log) -> None:
+    """Fit the transfer functions from ``rates.zarr``; write ``fits.json`` and ``model.zarr``.
+
+    Raises
+    ------
+    FitError
+        If chunks are missing, or a fit cannot be trusted.
+    """
+    from automfm_hpc.fit import fit_all
+    from automfm_hpc.store import RateStore
+
+    plan = run.read_plan()
+    results: Any = None
+    with on_root(pool) as root, pool.executor() as scheduler:
+        if root:
+            store = RateStore.open(run.rates, plan)
+            left = store.progress().todo
+            if left:
+                raise FitError(f"{left} chunks are not simulated yet", where=str(run.rates),
+                               remedy=f"Run `automfm simulate {run.folder}` first.")
+            grids = [store.rate_grid(cell.population) for cell in plan.parameters.cells]
+            results = fit_all(plan.parameters.cells, grids, scheduler=scheduler, seed=plan.seed)
+            write_json(run.fits, {"plan": plan.id, "fits": {r.transfer_function.population: r.to_dict() for r in results}})
+            mean_field(plan, results).save(run.model)
+            for r in results:
+                log(f"fit: {r.transfer_function.population}: {r.kind}, RMSE {r.score.rmse:.2f} Hz, "
+                    f"left-out points {r.score.cv:.2f} Hz, sampling noise {r.noise or 0.0:.2f} Hz")
+
+
+def mean_field(plan: Plan, results: Any) -> Any:
+    """The mean-field model of a plan and its fitted transfer functions."""
+    from automfm_hpc.mean_field import MeanField
+
+    p, network = plan.parameters, plan.network
+    metadata = {
+        "network": network.name, "variant": network.variant, "pathology": network.pathology, "region": network.region,
+        "species": network.species, "plan": plan.id, "versions": versions(),
+        "groups": {k: list(v) for k, v in network.groups.items()},
+        "scores": {r.transfer_function.population: {"kind": r.kind, "rmse": r.score.rmse, "cv": r.score.cv} for r in results},
+    }  # fmt: skip
+    return MeanField(p.populations, p.inputs, tuple(r.transfer_function for r in results), p.N, p.T, metadata)
+
+
+# --- solve ----------------------------------------------------------------------------------------
+
+
+def solve(run: Run, pool: Any, log: Log, duration: float = 0.6) -> dict[str, Any] | None:
+    """Stationary rates over the working points, at order 1 and 2, added to ``model.zarr``.
+
+    Returns
+    -------
+    dict or None
+        On rank 0: the comparison with the description's working points, also in ``comparison.json``.
+    """
+    from automfm_hpc.comparison import compare, stationary, write_dataset
+    from automfm_hpc.mean_field import MeanField
+
+    result: dict[str, Any] | None = None
+    with on_root(pool) as root:
+        if root:
+            if not run.model.exists():
+                raise MeanFieldError("has no model", where=str(run.folder), remedy=f"Run `automfm fit {run.folder}` first.")
+            plan, model = run.read_plan(), MeanField.load(run.folder)
+            drives = working_drives(plan.network)
+            rates = stationary(model, drives, duration)
+            write_dataset(run.model, model, plan, rates)
+            result = compare(plan.network, rates)
+            write_json(run.comparison, result)
+            for line in result["warnings"]:
+                log(f"solve: {line}")
+    return result
+
+
+def working_drives(network: Network, n: int = 10) -> list[dict[str, float]]:
+    """Drives (Hz) to solve for: the inputs' working points, else an even spread over their ranges."""
+    known = network.working_points
+    if all(name in known for name in network.input_names) and network.input_names:
+        rows = zip(*(known[name] for name in network.input_names), strict=True)
+        return [dict(zip(network.input_names, row, strict=True)) for row in rows]
+    spread = [np.linspace(*i.rate_range, n + 2)[1:-1] for i in network.inputs]
+    return [dict(zip(network.input_names, map(float, row), strict=True)) for row in zip(*spread, strict=True)]
+
+
+# --- publish --------------------------------------------------------------------------------------
+
+
+def publish(run: Run, pool: Any, log: Log, catalog: Path) -> str | None:
+    """Put the model into the library of a catalog folder; the record's id on rank 0."""
+    from automfm_hpc.library import ensure_catalog
+    from automfm_hpc.library import publish as add
+    from automfm_hpc.records import make_record
+
+    identity: str | None = None
+    with on_root(pool) as root:
+        if root:
+            for path, stage in ((run.fits, "fit"), (run.comparison, "solve")):
+                if not path.exists():
+                    raise MeanFieldError(f"lacks {path.name}", where=str(run.folder),
+                                         remedy=f"Run `automfm {stage} {run.folder}` first.")
+            record = make_record(run.read_plan(), json.loads(run.fits.read_text("utf-8")),
+                                 json.loads(run.comparison.read_text("utf-8")))
+            ensure_catalog(catalog)
+            identity = add(catalog / "library", record, run.model)
+            log(f"publish: {identity} in {catalog / 'library'}")
+    return identity
