@@ -25,6 +25,10 @@ and, as 1/(beta^2 + w^2)^2 is minus the derivative of 1/(beta^2 + w^2) by beta^2
 
 All terms are positive: nothing cancels, also where poles coincide.  For a = 0 the last line is the
 one-pole form (2 T + tau) [tau/(2 (tau + T))]^2 T^2/C^2 / tau^2 with T = C/G.
+
+The theory is of first order in the fluctuations of the conductances.  Simulated silent cells lie up to
+0.9 mV higher and fluctuate up to 6 % more where few strong synapses act (GrC, BC), eight times less
+with synapses eight times weaker and more numerous.
 """
 
 from __future__ import annotations

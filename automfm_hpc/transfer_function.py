@@ -208,7 +208,8 @@ class Spline(TransferFunction):
 def uniform_knots(domain: FloatArray, scale: FloatArray, shape: tuple[int, ...]) -> FloatArray:
     """Origin, step and upper end of cubic B-splines over the domain, in x = log(1 + nu/scale)."""
     ends = np.log1p(domain / scale[:, None])
-    step = (ends[:, 1] - ends[:, 0]) / (np.array(shape) - 3)
+    width = ends[:, 1] - ends[:, 0]
+    step = np.where(width > 0, width, 1.0) / (np.array(shape) - 3)  # an axis measured at one rate only
     return np.column_stack([ends[:, 0], step, ends[:, 1]])
 
 
