@@ -215,7 +215,8 @@ class _Problem:
         low, high = points.domain.T
         outside = ~np.all((nu >= low) & (nu <= high), axis=1)
         order = np.random.default_rng(seed_for(seed, "folds", cell.population)).permutation(len(points.rate))
-        return _Problem(membrane(cell), points, error, order % min(FOLDS, len(order)), int((~here).sum()), int(outside.sum()))
+        folds = order % min(FOLDS, len(order))
+        return _Problem(membrane(cell), points, error, folds, int((~here).sum()), int(outside.sum()))
 
 
 def _flat(cell: Cell, grid: RateGrid) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -294,9 +295,10 @@ def _score(problem: _Problem, kind: str, fitted: Regression, left_out: FloatArra
     sem = float(np.std(squares)) / math.sqrt(squares.size) / max(2.0 * cv, 1e-12)
     left = max(len(error) - fitted.freedom, 1.0)
     chi2 = None if problem.sem is None else float(np.sum((error / problem.sem) ** 2)) / left
+    rmse, weighted = (math.sqrt(float(np.mean(w * error**2))) for w in (1.0, points.weight))
     return Score(
-        kind, cv, sem, math.sqrt(float(np.mean(error**2))), math.sqrt(float(np.mean(points.weight * error**2))),
-        float(abs(error[worst])), tuple(points.nu[worst].tolist()), chi2, fitted.freedom, fitted.converged, fitted.message,
+        kind, cv, sem, rmse, weighted, float(abs(error[worst])), tuple(points.nu[worst].tolist()), chi2,
+        fitted.freedom, fitted.converged, fitted.message,
     )  # fmt: skip
 
 
@@ -307,7 +309,8 @@ def _fold_means(problem: _Problem, values: FloatArray) -> FloatArray:
 def _choose(problem: _Problem, scores: Mapping[str, Score], errors: Mapping[str, FloatArray]) -> str:
     """The simplest of the kinds that predict as well as the best, or FitError with the numbers of all."""
     points = problem.points
-    spread = math.sqrt(float(np.mean(points.weight * (points.rate - np.average(points.rate, weights=points.weight)) ** 2)))
+    centre = np.average(points.rate, weights=points.weight)
+    spread = math.sqrt(float(np.mean(points.weight * (points.rate - centre) ** 2)))
     trusted = [k for k, s in scores.items() if s.converged and s.cv <= max(spread, LEAST_SPREAD)]
     if not trusted:
         told = "; ".join(f"{k}: {s.message}, error {s.cv:.3g} Hz at points left out" for k, s in scores.items())

@@ -119,7 +119,7 @@ class Membrane:
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Membrane:
-        values = {key: np.asarray(v, float) if isinstance(v, list) else v for key, v in data.items()}
+        values: dict[str, Any] = {k: np.asarray(v, float) if isinstance(v, list) else v for k, v in data.items()}
         return Membrane(**values | {"axis": np.asarray(data["axis"], np.int64)})
 
 

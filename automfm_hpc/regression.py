@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, sparse
 from scipy.optimize import least_squares
-from scipy.special import erfc, erfcinv
+from scipy.special import erfc, erfcinv, expit
 
 from automfm_hpc.moments import RATE_FLOOR, Membrane, Moments, moments
 from automfm_hpc.spline import design_matrix
 from automfm_hpc.template import COEFFICIENTS, regressors
-from automfm_hpc.transfer_function import Spline, Template, TransferFunction, uniform_knots
+from automfm_hpc.transfer_function import Spline, Template, TransferFunction
 
 FloatArray = NDArray[np.float64]
 
@@ -99,7 +99,9 @@ def regress(kind: str, m: Membrane, points: Points, like: Regression | None = No
 # --- template -----------------------------------------------------------------------------------
 
 
-def fit_template(kind: str, m: Membrane, points: Points, like: Regression | None = None, alpha: float = 1.0) -> Regression:
+def fit_template(
+    kind: str, m: Membrane, points: Points, like: Regression | None = None, alpha: float = 1.0
+) -> Regression:
     """Levenberg-Marquardt with the exact Jacobian, from the regression of the inverted threshold."""
     at = moments(m, np.maximum(points.nu, 0.0) + RATE_FLOOR)
     X, root = regressors(kind, m, at), np.sqrt(points.weight)
@@ -156,7 +158,8 @@ def _template_result(
     spread = float(np.sum(points.weight * (rate - points.rate) ** 2)) / max(len(X) - P.size, 1)
     named = dict(zip(COEFFICIENTS[kind], P.tolist(), strict=True))
     tf = Template(points.population, points.axes, points.domain, m, named, alpha)
-    return Regression(tf, spread * np.linalg.pinv(J.T @ J, hermitian=True), float(P.size), converged, message)
+    covariance = np.asarray(spread * np.linalg.pinv(J.T @ J, hermitian=True), float)
+    return Regression(tf, covariance, float(P.size), converged, message)
 
 
 # --- spline -------------------------------------------------------------------------------------
@@ -202,7 +205,8 @@ def fit_spline(points: Points) -> Regression:
             if score > _WORSE * lowest:
                 break
     chosen = _stiffest([trial for trial in tried if trial.converged] or tried)
-    return _spline_result(chosen.setting, points, chosen.smoothing, _solve(chosen.setting, points, chosen.smoothing, chosen.c))
+    solution = _solve(chosen.setting, points, chosen.smoothing, chosen.c)
+    return _spline_result(chosen.setting, points, chosen.smoothing, solution)
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,8 +274,8 @@ def _roughness(shape: tuple[int, ...]) -> sparse.csr_array:
 def _link(setting: _Setting, s: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Rate and its derivative by s: `spline.link` for arrays."""
     r0, top = setting.empty.r0, setting.empty.packed()[1][1]
-    bound = (np.logaddexp(0.0, s - top), 1.0 / (1.0 + np.exp(np.minimum(top - s, 700.0)))) if np.isfinite(top) else (0.0, 0.0)
-    return r0 * (np.logaddexp(0.0, s) - bound[0]), r0 * (1.0 / (1.0 + np.exp(np.minimum(-s, 700.0))) - bound[1])
+    beyond = s - min(top, 1e300)
+    return r0 * (np.logaddexp(0.0, s) - np.logaddexp(0.0, beyond)), r0 * (expit(s) - expit(beyond))
 
 
 def _path(setting: _Setting, points: Points) -> Iterator[tuple[float, _Solution]]:

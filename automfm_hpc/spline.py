@@ -71,7 +71,8 @@ def basis(x: float, origin: float, step: float, upper: float, n: int, row: Float
             row[2, i] = 0.0
         return first
     square = step * step
-    row[2, 0], row[2, 1], row[2, 2], row[2, 3] = v / square, (3.0 * u - 2.0) / square, (3.0 * v - 2.0) / square, u / square
+    row[2, 0], row[2, 3] = v / square, u / square
+    row[2, 1], row[2, 2] = (3.0 * u - 2.0) / square, (3.0 * v - 2.0) / square
     return first
 
 

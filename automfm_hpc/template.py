@@ -39,7 +39,9 @@ _MEAN, _VARIANCE, _POWER, _SIGMA, _TAU, _Z = 0, 1, 4, 7, 8, 9
 _ROOT2, _TWO_OVER_ROOT_PI = math.sqrt(2.0), 2.0 / math.sqrt(math.pi)
 
 
-def pack(kind: int, m: Membrane, n_axis: int, coefficients: FloatArray, alpha: float) -> tuple[NDArray[np.int64], FloatArray]:
+def pack(
+    kind: int, m: Membrane, n_axis: int, coefficients: FloatArray, alpha: float
+) -> tuple[NDArray[np.int64], FloatArray]:
     """The two flat arrays that `evaluate_template` reads."""
     ints = [kind, n_axis, m.K.size, SYNAPSES.index(m.synapse), int(m.driving_force), *m.axis]
     head = [alpha, m.capacitance, m.leak, m.conductance, m.current, m.k, m.shift]

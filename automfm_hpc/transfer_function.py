@@ -36,7 +36,7 @@ def evaluate(
     ints, floats : 1-D arrays
         From `TransferFunction.packed`.
     nu : (n_axis,) array
-        Input rates (Hz).
+        Input rates (Hz). A template takes a negative rate as 0, a spline continues to it.
     gradient : (n_axis,) array
         Filled with dF/dnu.
     hessian : (n_axis, n_axis) array

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ def _quadrature(m: Membrane, mu_G: float, beta: float, gain: float) -> float:
 
     peak = math.sqrt(m.k * mu_G / m.capacitance)
     marks = [0.0, peak / 3, 0.9 * peak, peak, 1.1 * peak, 3 * peak, 30 * peak, 1e3 * peak]
-    parts = [integrate.quad(power, a, b, epsabs=0.0, epsrel=1e-12, limit=400)[0] for a, b in zip(marks, marks[1:])]
+    parts = [integrate.quad(power, a, b, epsabs=0.0, epsrel=1e-12, limit=400)[0] for a, b in pairwise(marks)]
     return sum(parts) + integrate.quad(power, marks[-1], np.inf, epsabs=1e-14 * sum(parts), limit=400)[0]
 
 

@@ -25,6 +25,9 @@ PSC = {"C_m": 250.0, "tau_m": 15.0, "E_L": -70.0, "V_th": -50.0, "V_reset": -70.
 CELLS["psc_exp"] = Cell("psc_exp", "iaf_psc_exp", PSC, tuple(replace(c, weight=20.0) for c in CELLS["RS"].channels))
 CELLS["psc_alpha"] = replace(CELLS["psc_exp"], model="iaf_psc_alpha")
 CELLS["aeif_alpha"] = replace(CELLS["RS"], model="aeif_cond_alpha")
+SEEDS = st.integers(0, 99)
+RATES = st.lists(st.floats(3.0, 75.0), min_size=3, max_size=3)
+ANY_RATES = st.lists(st.floats(-5.0, 1e4), min_size=3, max_size=3)
 CELLS["lif_cond"] = Cell("lif_cond", "iaf_cond_exp", PSC | {"g_L": 16.0}, CELLS["RS"].channels)
 
 
@@ -58,7 +61,7 @@ def _differences(f, nu: np.ndarray, step: float = 2e-3) -> np.ndarray:
 
 
 @settings(max_examples=120, deadline=None)
-@given(st.sampled_from(sorted(CELLS)), st.sampled_from(KINDS), st.integers(0, 99), st.lists(st.floats(3.0, 75.0), min_size=3, max_size=3))
+@given(st.sampled_from(sorted(CELLS)), st.sampled_from(KINDS), SEEDS, RATES)
 def test_gradient_and_hessian_agree_with_differences(name: str, kind: str, seed: int, rates: list[float]) -> None:
     tf = _make(CELLS[name], kind, seed)
     nu = np.array(rates[: len(tf.axes)])
@@ -97,7 +100,7 @@ def test_spline_is_a_tensor_product_of_scipy_splines() -> None:
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.sampled_from(sorted(CELLS)), st.sampled_from(KINDS), st.integers(0, 99), st.lists(st.floats(-5.0, 1e4), min_size=3, max_size=3))
+@given(st.sampled_from(sorted(CELLS)), st.sampled_from(KINDS), SEEDS, ANY_RATES)
 def test_rates_are_finite_and_bounded_everywhere(name: str, kind: str, seed: int, rates: list[float]) -> None:
     tf = _make(CELLS[name], kind, seed)
     nu = np.array(rates[: len(tf.axes)])
@@ -120,7 +123,7 @@ def test_no_input_gives_a_finite_rate_although_the_membrane_is_nearly_undamped(p
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 99), st.lists(st.floats(3.0, 75.0), min_size=3, max_size=3), st.integers(0, 2), st.booleans())
+@given(SEEDS, RATES, st.integers(0, 2), st.booleans())
 def test_spline_continues_with_continuous_slope(seed: int, rates: list[float], axis: int, upper: bool) -> None:
     tf, nu = _make(CELLS["PC"], "spline", seed), np.array(rates)
     nu[axis] = tf.domain[axis, int(upper)]
@@ -132,7 +135,7 @@ def test_spline_continues_with_continuous_slope(seed: int, rates: list[float], a
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.sampled_from(["GoC", "PC", "RS", "E"]), st.sampled_from(KINDS), st.permutations([0, 1, 2]), st.integers(0, 99))
+@given(st.sampled_from(["GoC", "PC", "RS", "E"]), st.sampled_from(KINDS), st.permutations([0, 1, 2]), SEEDS)
 def test_order_of_axes_does_not_matter(name: str, kind: str, order: list[int], seed: int) -> None:
     tf = _make(CELLS[name], kind, seed)
     axes, inverse = tuple(tf.axes[i] for i in order), np.argsort(order)
@@ -210,7 +213,7 @@ def test_published_template_is_reproduced_with_its_factor_and_gain() -> None:
 
 def test_wrong_shapes_kinds_and_coefficients_are_named() -> None:
     tf = _make(CELLS["GrC"], "spline", 0)
-    with pytest.raises(FitError, match="transfer function of GrC.*last axis must be 2"):
+    with pytest.raises(FitError, match=r"transfer function of GrC.*last axis must be 2"):
         tf(np.zeros(3))
     with pytest.raises(FitError, match="Did you mean 'spline'"):
         from_dict(tf.to_dict() | {"kind": "spine"})
