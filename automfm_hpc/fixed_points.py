@@ -179,6 +179,27 @@ def _mismatch(system: System, rates: FloatArray, inputs: FloatArray, order: int)
     return np.clip(driven, 0.0, limit) - rates, slope - np.eye(P)
 
 
+def refine(system: System, rates: FloatArray, inputs: FloatArray) -> FloatArray:
+    """Move a fixed point of order 1 to the near one of order 2; unchanged where that does not converge.
+
+    Newton steps with the Jacobian of order 1: less per step than Newton's own, because the correction
+    by covariances is small.
+    """
+    moved, limit = rates, (1 - 1e-9) * 1000.0 / system.T[: rates.size]
+    for _ in range(_ITERATIONS):
+        driven, J = _driven(system, np.concatenate([moved, inputs]), 2)
+        wrong = np.clip(driven, 0.0, limit) - moved
+        if not np.isfinite(wrong).all():
+            return rates
+        if np.abs(wrong).max() < _TOLERANCE * (1.0 + moved.max()):
+            return moved
+        try:
+            moved = np.clip(moved + np.linalg.solve(np.eye(rates.size) - J[:, : rates.size], wrong), 0.0, limit)
+        except np.linalg.LinAlgError:
+            return rates
+    return rates
+
+
 def _driven(system: System, state: FloatArray, order: int) -> tuple[FloatArray, FloatArray]:
     c = stationary_covariance(system, state) if order == 2 else np.zeros((state.size, state.size))
     F, J, half = respond(system, state, c)

@@ -159,7 +159,7 @@ class MeanField:
     # -- solving --------------------------------------------------------------------------------------------
 
     def solve(
-        self, drive: Drive, duration: float = 1.0, order: int = 2, dt: float = 0.1, method: str = "heun",
+        self, drive: Drive, duration: float = 1.0, order: int = 2, dt: float = 0.1, method: str = "adams",
         initial: Mapping[str, float] | ArrayLike | None = None, every: int | None = None,
     ) -> xarray.Dataset:  # fmt: skip
         """Rates, and at order 2 covariances, over time.
@@ -175,12 +175,13 @@ class MeanField:
             Rates alone, or rates and covariances.
         dt : float
             Step (ms).
-        method : {'heun', 'euler'}
-            Exponential schemes of order 2 and 1 in dt.
+        method : {'adams', 'heun', 'euler'}
+            Exponential schemes of order 2 (one evaluation of the transfer functions per step), 2 (two
+            evaluations: prefer it for drives that jump at every step) and 1 in dt.
         initial : Mapping or (n_population,) array, optional
-            Starting rates (Hz); covariances then start at their stationary value for these rates, or at 0
-            if there is none. Default: the stable fixed point of lowest total rate at the drive's first
-            value, searched for from several starts; zero if none is found.
+            Starting rates (Hz). Default: the stable fixed point of lowest total rate at the drive's first
+            value, searched for from four starts; zero if none is found. Covariances start at their
+            stationary value for the starting rates, or at 0 if there is none.
         every : int, optional
             Steps from one sample to the next. Default: 1, or more so that there are at most 10000.
 
@@ -215,7 +216,7 @@ class MeanField:
         return solution.dataset(self, runs, many=True)
 
     def _run(
-        self, drive: Drive, duration: float = 1.0, order: int = 2, dt: float = 0.1, method: str = "heun",
+        self, drive: Drive, duration: float = 1.0, order: int = 2, dt: float = 0.1, method: str = "adams",
         initial: Mapping[str, float] | ArrayLike | None = None, every: int | None = None,
     ) -> solution.Run:  # fmt: skip
         """Compiled solution for one drive."""
@@ -226,7 +227,7 @@ class MeanField:
         every = max(1, -(-n_step // _SAMPLES)) if every is None else int(every)
         _require(every >= 1, "every must be 1 or more")
         table = tabulate(drive, self.inputs, np.arange(n_step + 1) * (dt / 1000.0))
-        start = self._start(table[0]) if initial is None else self._given(initial)
+        start = self._start(table[0], order) if initial is None else self._given(initial)
         c = self._start_covariance(start, table[0], order)
         trace: Trace = integrate(self.system, table, start, c, float(dt), order, METHODS[method], every)
         return solution.Run(trace, order, float(dt), every, method, {k: solution.describe_drive(v) for k, v in drive.items()})
@@ -258,10 +259,12 @@ class MeanField:
         starts = fixed_points.default_starts(self.system, n_start)
         return fixed_points.search(self.system, self.populations, rates, order, starts, self.axis_labels)
 
-    def _start(self, inputs: FloatArray) -> FloatArray:
+    def _start(self, inputs: FloatArray, order: int) -> FloatArray:
         starts = fixed_points.default_starts(self.system, 4)
         found = fixed_points.search(self.system, self.populations, inputs, 1, starts, self.axis_labels)
-        return found.stable[0].rates if found.stable else np.zeros(len(self.populations))
+        if not found.stable:
+            return np.zeros(len(self.populations))
+        return found.stable[0].rates if order == 1 else fixed_points.refine(self.system, found.stable[0].rates, inputs)
 
     def _given(self, initial: Mapping[str, float] | ArrayLike) -> FloatArray:
         if isinstance(initial, Mapping):
