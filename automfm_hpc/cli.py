@@ -141,9 +141,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: AutomfmError, code: int) -> int:
-    from automfm_hpc.pools import world_rank
-
-    if world_rank() == 0:
+    mpi = sys.modules.get("mpi4py.MPI")  # every rank fails alike: one speaks
+    if mpi is None or mpi.Is_finalized() or mpi.COMM_WORLD.rank == 0:
         log(f"automfm: {error}")
     return code
 
