@@ -143,31 +143,20 @@ class Moments:
     mu_G: FloatArray
 
 
-def membrane(cell: Cell, published: bool = False) -> Membrane:
-    """Linearised membrane of a target cell.
-
-    Parameters
-    ----------
-    cell : Cell
-    published : bool, default False
-        The published cerebellar equations: no adaptation, and in mu_V (but not in mu_G) a factor e on
-        the leak and the inputs; for comparison only.
-    """
+def membrane(cell: Cell) -> Membrane:
+    """Linearised membrane of a target cell."""
     model, p = cell.neuron, cell.parameters
     driving_force = model.weight_unit == CONDUCTANCE
     area, beta = _kernel(cell, p["C_m"])
     reversal = cell.array("E_rev") if driving_force else np.zeros(area.size)
     rate = area * cell.array("K") / 1000.0  # per Hz; 1/1000: Hz to 1/ms
     k, a, leak, spike = _adaptation(model.kind, p)
-    static, current = leak + a, (leak + a) * p["E_L"] + p.get("I_e", 0.0)
-    slope = rate if driving_force else np.zeros(area.size)
-    if published:
-        k, a, leak, static = leak_conductance(p) / p["C_m"], 0.0, leak_conductance(p), leak_conductance(p)
-        slope, current = rate / math.e, math.e * static * p["E_L"]
+    static = leak + a
     return Membrane(
         synapse=model.synapse, driving_force=driving_force, capacitance=p["C_m"], leak=leak_conductance(p),
-        conductance=static, current=current, k=k, shift=a, spike_current=spike / 1000.0,
-        axis=cell.channel_axis, K=cell.array("K"), conductance_slope=slope,
+        conductance=static, current=static * p["E_L"] + p.get("I_e", 0.0), k=k, shift=a,
+        spike_current=spike / 1000.0, axis=cell.channel_axis, K=cell.array("K"),
+        conductance_slope=rate if driving_force else np.zeros(area.size),
         current_slope=rate * reversal if driving_force else rate, reversal=reversal, area=area, beta=beta,
     )  # fmt: skip
 

@@ -15,24 +15,25 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
-HEAD = 2  # ints: kind, n_axis, then coefficients per axis; floats: r0, r_max/r0, then PER_AXIS per axis
-PER_AXIS = 4  # origin, step, upper end (all in x), scale (Hz)
+INT_HEAD = 2  # kind, n_axis; then the coefficients per axis and the blocks' offsets
+FLOAT_HEAD = 2  # r0 (Hz), r_max/r0; then per axis
+PER_AXIS = 4  # origin, step, upper end (all in x), scale (Hz); then the coefficients
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def softplus(s: float) -> float:
     """log(1 + exp(s)) without overflow."""
     return max(s, 0.0) + math.log1p(math.exp(-abs(s)))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def logistic(s: float) -> float:
     """Derivative of softplus."""
     e = math.exp(-abs(s))
     return 1.0 / (1.0 + e) if s >= 0.0 else e / (1.0 + e)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def link(s: float, r0: float, top: float) -> tuple[float, float, float]:
     """Rate (Hz) and its first two derivatives by the spline's value s."""
     low = logistic(s)
@@ -43,7 +44,7 @@ def link(s: float, r0: float, top: float) -> tuple[float, float, float]:
     return r0 * max(rate, 0.0), r0 * slope, r0 * bend
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def coordinate(nu: float, scale: float) -> tuple[float, float, float]:
     """x = log(1 + nu/scale), its tangent at 0 for negative rates, and two derivatives by nu."""
     if nu < 0.0:
@@ -52,103 +53,115 @@ def coordinate(nu: float, scale: float) -> tuple[float, float, float]:
     return math.log1p(nu / scale), slope, -slope * slope
 
 
-@njit(cache=True)
-def basis(x: float, origin: float, step: float, upper: float, n: int, row: FloatArray) -> int:
-    """The four B-splines that do not vanish at x: row[d, i] is the d-th derivative of spline first + i."""
+@njit(cache=True, nogil=True, error_model="numpy")
+def basis(x: float, origin: float, step: float, upper: float, n: int, rows: FloatArray, r: int) -> int:
+    """The four B-splines that do not vanish at x: rows[r + d, i] is the d-th derivative of spline first + i."""
     inside = min(max(x, origin), upper)
     t = (inside - origin) / step
     first = min(int(t), n - 4)
     u = t - first
-    v = 1.0 - u
-    row[0, 0], row[0, 3] = v * v * v / 6.0, u * u * u / 6.0
-    row[0, 1] = (4.0 - 6.0 * u * u + 3.0 * u * u * u) / 6.0
-    row[0, 2] = (4.0 - 6.0 * v * v + 3.0 * v * v * v) / 6.0
-    row[1, 0], row[1, 3] = -0.5 * v * v / step, 0.5 * u * u / step
-    row[1, 1], row[1, 2] = (1.5 * u - 2.0) * u / step, (2.0 - 1.5 * v) * v / step
+    v, per, square = 1.0 - u, 1.0 / step, 1.0 / (step * step)
+    rows[r, 0], rows[r, 3] = v * v * v / 6.0, u * u * u / 6.0
+    rows[r, 1] = (4.0 - 6.0 * u * u + 3.0 * u * u * u) / 6.0
+    rows[r, 2] = (4.0 - 6.0 * v * v + 3.0 * v * v * v) / 6.0
+    rows[r + 1, 0], rows[r + 1, 3] = -0.5 * v * v * per, 0.5 * u * u * per
+    rows[r + 1, 1], rows[r + 1, 2] = (1.5 * u - 2.0) * u * per, (2.0 - 1.5 * v) * v * per
+    rows[r + 2, 0], rows[r + 2, 3] = v * square, u * square
+    rows[r + 2, 1], rows[r + 2, 2] = (3.0 * u - 2.0) * square, (3.0 * v - 2.0) * square
     if x != inside:
         for i in range(4):
-            row[0, i] += row[1, i] * (x - inside)
-            row[2, i] = 0.0
-        return first
-    square = step * step
-    row[2, 0], row[2, 3] = v / square, u / square
-    row[2, 1], row[2, 2] = (3.0 * u - 2.0) / square, (3.0 * v - 2.0) / square
+            rows[r, i] += rows[r + 1, i] * (x - inside)
+            rows[r + 2, i] = 0.0
     return first
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def evaluate_spline(
     ints: NDArray[np.int64], floats: FloatArray, nu: FloatArray, gradient: FloatArray, hessian: FloatArray
 ) -> float:
     """Rate (Hz) at nu (n_axis,) Hz; fills the gradient (n_axis,) and Hessian (n_axis, n_axis) by nu."""
     S = ints[1]
-    table, chain = np.empty((S, 3, 4)), np.empty((S, 2))
-    offset, start = HEAD + PER_AXIS * S, 0
+    blocks, width = 1 << (2 * (S - 1)), (S + 1) * (S + 2) // 2
+    work = np.empty((3 * S + blocks, max(width, 6)))  # rows of B-splines, then blocks of coefficients
+    start = 0
     for a in range(S):
-        f = HEAD + PER_AXIS * a
-        x, chain[a, 0], chain[a, 1] = coordinate(nu[a], floats[f + 3])
-        first = basis(x, floats[f], floats[f + 1], floats[f + 2], ints[HEAD + a], table[a])
-        start = start * ints[HEAD + a] + first
-    buffer = np.empty((4 ** (S - 1), (S + 1) * (S + 2) // 2))
-    _innermost(ints, floats, offset + start, table[S - 1], buffer)
+        f = FLOAT_HEAD + PER_AXIS * a
+        x, work[3 * a, 4], work[3 * a, 5] = coordinate(nu[a], floats[f + 3])
+        n = ints[INT_HEAD + a]
+        start = start * n + basis(x, floats[f], floats[f + 1], floats[f + 2], n, work, 3 * a)
+    _innermost(ints, floats, FLOAT_HEAD + PER_AXIS * S + start, blocks, work)
     for done in range(1, S):
-        _contract(table[S - 1 - done], done, 4 ** (S - 1 - done), buffer)
-    sums, value = buffer[0], buffer[0, 0]
-    for a in range(S):
-        row = (S - a) * (S - a + 1) // 2
-        gradient[a] = sums[row]
-        for b in range(a, S):
-            hessian[a, b] = hessian[b, a] = sums[row + S - b]
-    rate, slope, bend = link(value, floats[0], floats[1])
-    for a in range(S):
-        for b in range(a):
-            second = hessian[a, b] * slope + bend * gradient[a] * gradient[b]
-            hessian[a, b] = hessian[b, a] = second * chain[a, 0] * chain[b, 0]
-        second = hessian[a, a] * slope + bend * gradient[a] * gradient[a]
-        hessian[a, a] = second * chain[a, 0] ** 2 + slope * gradient[a] * chain[a, 1]
-    for a in range(S):
-        gradient[a] *= slope * chain[a, 0]
-    return rate
+        blocks >>= 2
+        _contract(3 * (S - 1 - done), done, blocks, work, 3 * S)
+    return _chain(S, floats, work, gradient, hessian)
 
 
-@njit(cache=True)
-def _innermost(ints: NDArray[np.int64], floats: FloatArray, start: int, row: FloatArray, buffer: FloatArray) -> None:
+@njit(cache=True, nogil=True, error_model="numpy")
+def _innermost(ints: NDArray[np.int64], floats: FloatArray, start: int, blocks: int, work: FloatArray) -> None:
     """Contract the last axis: value, first, second derivative by its x for each block of four coefficients."""
     S = ints[1]
-    for block in range(buffer.shape[0]):
-        position, stride, rest = start, ints[HEAD + S - 1], block
-        for a in range(S - 2, -1, -1):
-            position += (rest & 3) * stride
-            stride *= ints[HEAD + a]
-            rest >>= 2
+    r = 3 * (S - 1)
+    for block in range(blocks):
+        position, b = start + ints[INT_HEAD + S + block], 3 * S + block
         c0, c1, c2, c3 = floats[position], floats[position + 1], floats[position + 2], floats[position + 3]
-        buffer[block, 0] = c0 * row[0, 0] + c1 * row[0, 1] + c2 * row[0, 2] + c3 * row[0, 3]
-        buffer[block, 1] = c0 * row[1, 0] + c1 * row[1, 1] + c2 * row[1, 2] + c3 * row[1, 3]
-        buffer[block, 2] = c0 * row[2, 0] + c1 * row[2, 1] + c2 * row[2, 2] + c3 * row[2, 3]
+        for d in range(3):
+            work[b, d] = c0 * work[r + d, 0] + c1 * work[r + d, 1] + c2 * work[r + d, 2] + c3 * work[r + d, 3]
 
 
-@njit(cache=True)
-def _contract(row: FloatArray, done: int, blocks: int, buffer: FloatArray) -> None:
-    """Contract one more axis in place.
+@njit(cache=True, nogil=True, error_model="numpy")
+def _contract(r: int, done: int, blocks: int, work: FloatArray, first: int) -> None:
+    """Contract one more axis in place: each four blocks from row `first` on become one.
 
-    Column p (p + 1)/2 + q of the buffer is the derivative by the p-th and q-th contracted axis, counted
-    from 1 at the last one; 0 stands for no derivative. New columns are written before old ones are
-    overwritten, because they read them.
+    Column p (p + 1)/2 + q is the derivative by the p-th and q-th contracted axis, counted from 1 at the
+    last one; 0 stands for no derivative. New columns are written before old ones are overwritten,
+    because they read them.
     """
     new = (done + 1) * (done + 2) // 2
     for block in range(blocks):
-        four = buffer[4 * block : 4 * block + 4]
+        out, four = first + block, first + 4 * block
         for q in range(done + 1):
-            buffer[block, new + q] = _dot(row[1], four, q * (q + 1) // 2)
-        buffer[block, new + done + 1] = _dot(row[2], four, 0)
+            work[out, new + q] = _dot(work, r + 1, four, q * (q + 1) // 2)
+        work[out, new + done + 1] = _dot(work, r + 2, four, 0)
         for column in range(new):
-            buffer[block, column] = _dot(row[0], four, column)
+            work[out, column] = _dot(work, r, four, column)
 
 
-@njit(cache=True)
-def _dot(weights: FloatArray, four: FloatArray, column: int) -> float:
-    return (weights[0] * four[0, column] + weights[1] * four[1, column]
-            + weights[2] * four[2, column] + weights[3] * four[3, column])  # fmt: skip
+@njit(cache=True, nogil=True, error_model="numpy")
+def _dot(work: FloatArray, r: int, four: int, column: int) -> float:
+    """Four B-splines in row r times four blocks."""
+    total: float = (work[r, 0] * work[four, column] + work[r, 1] * work[four + 1, column]
+                    + work[r, 2] * work[four + 2, column] + work[r, 3] * work[four + 3, column])  # fmt: skip
+    return total
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _chain(S: int, floats: FloatArray, work: FloatArray, gradient: FloatArray, hessian: FloatArray) -> float:
+    """From derivatives of s by x to derivatives of the rate by nu."""
+    b = 3 * S
+    rate, slope, bend = link(work[b, 0], floats[0], floats[1])
+    for i in range(S):
+        row = (S - i) * (S - i + 1) // 2
+        s_i = work[b, row]
+        gradient[i] = slope * s_i * work[3 * i, 4]
+        for j in range(i, S):
+            second = slope * work[b, row + S - j] + bend * s_i * work[b, (S - j) * (S - j + 1) // 2]
+            hessian[i, j] = hessian[j, i] = second * work[3 * i, 4] * work[3 * j, 4]
+        hessian[i, i] += slope * s_i * work[3 * i, 5]
+    return rate
+
+
+def pack_spline(
+    kind: int, r0: float, top: float, per_axis: FloatArray, coefficients: FloatArray
+) -> tuple[NDArray[np.int64], FloatArray]:
+    """The two flat arrays that `evaluate_spline` reads.
+
+    After the shape follow, for the 4^(n_axis - 1) blocks around a point, their distances from the first.
+    """
+    shape = coefficients.shape
+    corners = np.stack(np.meshgrid(*[np.arange(4)] * len(shape), indexing="ij"), axis=-1).reshape(-1, 4, len(shape))
+    offsets = np.ravel_multi_index(tuple(corners[:, 0].T), shape)
+    ints = np.concatenate([[kind, len(shape)], shape, offsets]).astype(np.int64)
+    return ints, np.concatenate([[r0, top], per_axis.ravel(), coefficients.ravel()])
 
 
 def design_matrix(x: ArrayLike, origin: float, step: float, upper: float, n: int) -> FloatArray:
@@ -156,6 +169,6 @@ def design_matrix(x: ArrayLike, origin: float, step: float, upper: float, n: int
     points = np.asarray(x, float)
     matrix, row = np.zeros((points.size, n)), np.empty((3, 4))
     for i, point in enumerate(points):
-        first = basis(point, origin, step, upper, n, row)
+        first = basis(point, origin, step, upper, n, row, 0)
         matrix[i, first : first + 4] = row[0]
     return matrix

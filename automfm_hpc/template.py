@@ -61,7 +61,7 @@ def regressors(kind: str, m: Membrane, at: Moments) -> FloatArray:
     return np.stack([one, U, S, Theta, U * U, S * S, Theta * Theta, U * S, U * Theta, S * Theta], axis=-1)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def evaluate_template(
     ints: NDArray[np.int64], floats: FloatArray, nu: FloatArray, gradient: FloatArray, hessian: FloatArray
 ) -> float:
@@ -82,7 +82,7 @@ def evaluate_template(
     return _template(ints[0], floats, M, u, variance, power, table, gradient, hessian)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _floor(x: float, lowest: float) -> Jet:
     """`moments.smooth_floor` with its derivatives."""
     if x >= lowest:
@@ -93,29 +93,29 @@ def _floor(x: float, lowest: float) -> Jet:
     return lowest / q, odd / (q * q), 2.0 * (odd * odd - q) / (q * q * q * lowest)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _times(a: Jet, b: Jet) -> Jet:
     return a[0] * b[0], a[1] * b[0] + a[0] * b[1], a[2] * b[0] + 2.0 * a[1] * b[1] + a[0] * b[2]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _reciprocal(a: Jet) -> Jet:
     r = 1.0 / a[0]
     return r, -a[1] * r * r, (2.0 * a[1] * a[1] * r - a[2]) * r * r
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _plus(a: Jet, scale: float, b: Jet, constant: float) -> Jet:
     """a + scale b + constant."""
     return a[0] + scale * b[0] + constant, a[1] + scale * b[1], a[2] + scale * b[2]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _scaled(a: Jet, scale: float) -> Jet:
     return a[0] * scale, a[1] * scale, a[2] * scale
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _integral(synapse: int, beta: float, b: Jet, over_b: Jet, c: Jet, ratio: Jet) -> Jet:
     """I_n of `moments` with its derivatives by the static conductance."""
     if synapse == 0:
@@ -129,7 +129,7 @@ def _integral(synapse: int, beta: float, b: Jet, over_b: Jet, c: Jet, ratio: Jet
     return _times(_scaled(over_b, 0.25 / beta), _times(over_P, inner))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _sums(
     ints: NDArray[np.int64], floats: FloatArray, nu: FloatArray, x: float, u: float, M: Jet, table: FloatArray
 ) -> tuple[Sums, Sums]:
@@ -159,14 +159,14 @@ def _sums(
     return variance, power
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _added(total: Sums, rate: float, D: Jet, W: Jet) -> Sums:
     """A sum over channels and its derivatives by x, u, xx, xu, uu, with rate D(u) W(x) added."""
     return (total[0] + rate * D[0] * W[0], total[1] + rate * D[0] * W[1], total[2] + rate * D[1] * W[0],
             total[3] + rate * D[0] * W[2], total[4] + rate * D[1] * W[1], total[5] + rate * D[2] * W[0])  # fmt: skip
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _second(total: Sums, table: FloatArray, quantity: int, g: FloatArray, i: int, j: int, u_ij: float) -> float:
     """Second derivative of a sum over channels by nu_i and nu_j."""
     u_i, u_j = table[_MEAN, i], table[_MEAN, j]
@@ -176,7 +176,7 @@ def _second(total: Sums, table: FloatArray, quantity: int, g: FloatArray, i: int
     return explicit + implicit + total[2] * u_ij
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _threshold(
     kind: int, P: FloatArray, U: float, S: float, T: float, logarithm: float
 ) -> tuple[float, tuple[float, float, float, float], tuple[float, float, float, float, float, float]]:
@@ -191,7 +191,7 @@ def _threshold(
     return value, (by_U, by_S, by_T, 0.0), (2.0 * P[4], 2.0 * P[5], 2.0 * P[6], P[7], P[8], P[9])
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _template(
     kind: int, floats: FloatArray, M: Jet, u: float, variance: Sums, power: Sums,
     table: FloatArray, gradient: FloatArray, hessian: FloatArray,
@@ -225,7 +225,7 @@ def _template(
     return outer * tail
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _bends(
     first: tuple[float, float, float, float], second: Sums, M: Jet, u: float, z: float, sigma: float, tau: float,
     scale: float, variance: Sums, power: Sums, table: FloatArray, g: FloatArray, i: int, j: int,

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from automfm_hpc.errors import FitError, suggest
 from automfm_hpc.moments import Membrane
-from automfm_hpc.spline import evaluate_spline
+from automfm_hpc.spline import evaluate_spline, pack_spline
 from automfm_hpc.template import COEFFICIENTS, evaluate_template, pack
 
 FloatArray = NDArray[np.float64]
@@ -25,7 +25,7 @@ KINDS = ("template5", "template10", "spline")
 _SPLINE = KINDS.index("spline")
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def evaluate(
     ints: NDArray[np.int64], floats: FloatArray, nu: FloatArray, gradient: FloatArray, hessian: FloatArray
 ) -> float:
@@ -52,7 +52,7 @@ def evaluate(
     return evaluate_template(ints, floats, nu, gradient, hessian)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _evaluate_all(
     ints: NDArray[np.int64], floats: FloatArray, nu: FloatArray,
     rate: FloatArray, gradient: FloatArray, hessian: FloatArray,
@@ -195,8 +195,7 @@ class Spline(TransferFunction):
     def packed(self) -> tuple[NDArray[np.int64], FloatArray]:
         top = 1000.0 / self.t_ref / self.r0 if self.t_ref > 0 else np.inf
         per_axis = np.column_stack([self.knots, self.scale])
-        floats = np.concatenate([[self.r0, top], per_axis.ravel(), self.coefficients.ravel()])
-        return np.array([_SPLINE, len(self.axes), *self.coefficients.shape], np.int64), floats
+        return pack_spline(_SPLINE, self.r0, top, per_axis, self.coefficients)
 
     def to_dict(self) -> dict[str, Any]:
         data = super().to_dict()

@@ -165,11 +165,6 @@ def test_damping_floor_acts_only_below_its_value() -> None:
     )
 
 
-def test_published_equations_put_the_factor_e_on_the_leak() -> None:
-    at = moments(membrane(CEREBELLUM["GrC"], published=True), np.zeros(2))
-    assert at.mu_V == pytest.approx(-math.e * 62.0) and at.mu_G == pytest.approx(7 / 24.15)
-
-
 def test_membrane_survives_plain_json() -> None:
     m = membrane(CEREBELLUM["PC"])
     again = Membrane.from_dict(m.to_dict())

@@ -181,34 +181,12 @@ def test_storage_and_batches(kind: str) -> None:
     assert tf.inside([[1.0, 80.0, 5.0], [0.5, 80.0, 5.0]]).tolist() == [True, False]
 
 
-def test_published_template_is_reproduced_with_its_factor_and_gain() -> None:
-    """Golgi cell of the published mean field at its own starting point, from its published formulas."""
-    K, Q = np.array([38.5, 590.03, 28.0]), np.array([0.24, 0.44, 1.12])
-    tau, E = np.array([0.23, 0.875, 10.0]), np.array([0.0, 0.0, -80.0])
-    nu, P = np.array([20.0, 8.0, 18.0]), (-141.7400031, 15.83456823, 47.97675334, -21.71192693, 22.83826843)
-    g_L, C, r = 3.2955, 145.0, np.array([20.0, 8.0, 18.0]) / 1000.0
-    mu_G = g_L + np.sum(Q * K * tau * r)
-    mu_V = np.e * (np.sum(Q * K * tau * r * E) + g_L * -62.0) / mu_G
-    T, U = C / mu_G, Q * (E - mu_V) / mu_G
-    variance = np.sum(K * r * (2 * T + tau) * (np.e * U * tau / (2 * (tau + T))) ** 2)
-    T_V = 0.5 * np.sum(K * r * (np.e * U * tau) ** 2) / variance
-    features = [1, (mu_V + 60) / 10, (np.sqrt(variance) - 4) / 6, T_V * g_L / C - 0.5, np.log(mu_G / g_L)]
-    expected = 1000 * 2.51 / (2 * T_V) * erfc((np.dot(P, features) - mu_V) / np.sqrt(2 * variance))
-
-    cell = CELLS["GoC"]
-    sources = {"mf": 0, "GrC": 1, "GoC": 2}
-    channels = []
-    for source, i in sources.items():
-        like = next(c for c in cell.channels if c.source == source)
-        degree, one = replace(like.indegree, mean=float(K[i])), replace(like.synapses, mean=1.0)
-        channels.append(replace(like, name=source, indegree=degree, synapses=one, weight=float(Q[i]),
-                                tau_syn=float(tau[i]), E_rev=float(E[i])))  # fmt: skip
-    parameters = dict(cell.parameters) | {"tau_m": C / g_L}
-    m = membrane(Cell("GoC", cell.model, parameters, tuple(channels)), published=True)
-    named = dict(zip(COEFFICIENTS["template5"], P, strict=True))
-    tf = Template("GoC", tuple(sources), np.array([[0.0, 80.0]] * 3), m, named, alpha=2.51)
-    assert float(tf(nu)) == pytest.approx(float(expected), rel=0.02)  # RATE_FLOOR is 0.01 Hz
-    assert float(tf(nu - RATE_FLOOR)) == pytest.approx(float(expected), rel=1e-9)
+def test_gain_multiplies_the_template() -> None:
+    tf = _make(CELLS["PC"], "template5", 0)
+    assert isinstance(tf, Template)
+    nu = np.array([10.0, 40.0, 40.0])
+    for one, other in zip(tf.derivatives(nu), replace(tf, alpha=2.51).derivatives(nu)):
+        assert other == pytest.approx(2.51 * one, rel=1e-12)
 
 
 def test_wrong_shapes_kinds_and_coefficients_are_named() -> None:
