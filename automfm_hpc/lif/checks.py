@@ -73,5 +73,7 @@ def columns(arrays: list[Array]) -> tuple[tuple[int, ...], list[Array], NDArray[
         ) from None
     flat = []
     for a in arrays:
-        flat.append(a.reshape(1) if a.size == 1 else np.ascontiguousarray(np.broadcast_to(a, shape)).reshape(-1))
+        column = a.reshape(1) if a.size == 1 else np.ascontiguousarray(np.broadcast_to(a, shape)).reshape(-1)
+        # Compiled code is specialised by this flag; one kind of array means one compilation.
+        flat.append(column if column.flags.writeable else column.copy())
     return shape, flat, np.array([0 if a.size == 1 else 1 for a in flat], dtype=np.int64)

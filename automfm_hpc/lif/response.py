@@ -122,7 +122,7 @@ def _quiet_response(s, mean, V_th, V_reset, tau_m, t_ref, rate):
 
 
 @njit(**_JIT)
-def response_point(s, mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, expansion, first, second):
+def response_point(s, mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, expansion, delayed, first, second):
     """Response to a modulated mean in 1/ms/mV at s = i omega tau_m."""
     if sd <= 0.0 or V_th - mean < -_FAR * sd:
         rate = _rate(mean, sd, V_th, V_reset, tau_m, t_ref, 0.0)
@@ -134,7 +134,7 @@ def response_point(s, mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, expansion,
     if high > 37.0:
         return 0.0j
     front = _SQRT2 / sd / (1.0 + s)
-    n, n1, d1 = quotients(s, high, low, t_ref / tau_m, first, second)
+    n, n1, d1 = quotients(s, high, low, t_ref / tau_m if delayed else 0.0, first, second)
     if not expansion:
         return front * _rate(mean, sd, V_th, V_reset, tau_m, t_ref, shift) * n
     nu, by_mean, _, _, _, _ = _rate_jet(mean, sd, V_th, V_reset, tau_m, t_ref, 0.0)
@@ -142,7 +142,7 @@ def response_point(s, mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, expansion,
 
 
 @njit(**_JIT)
-def _fill(frequency, mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, step, expansion, filtered, out):
+def _fill(frequency, mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, step, expansion, filtered, delayed, out):
     first = np.empty(6, dtype=np.complex128)
     second = np.empty(6, dtype=np.complex128)
     for i in range(out.size):
@@ -150,7 +150,7 @@ def _fill(frequency, mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, step, expan
         tau, syn = tau_m[i * step[5]], tau_syn[i * step[7]]
         value = 1e3 * response_point(
             rate * tau, mean[i * step[1]], sd[i * step[2]], V_th[i * step[3]], V_reset[i * step[4]],
-            tau, t_ref[i * step[6]], syn, expansion, first, second,
+            tau, t_ref[i * step[6]], syn, expansion, delayed, first, second,
         )  # fmt: skip
         out[i] = value / (1.0 + rate * syn) if filtered else value
 
@@ -158,7 +158,7 @@ def _fill(frequency, mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, step, expan
 def frequency_response(
     frequency: ArrayLike, mean: ArrayLike, sd: ArrayLike, *, V_th: ArrayLike, V_reset: ArrayLike,
     tau_m: ArrayLike, t_ref: ArrayLike = 0.0, tau_syn: ArrayLike = 0.0, method: str = "shift",
-    synaptic_filter: bool = True,
+    synaptic_filter: bool = True, delayed_reset: bool = True,
 ) -> Array:  # fmt: skip
     r"""Linear response of the rate to a modulation of the mean input; all arguments broadcast.
 
@@ -174,6 +174,9 @@ def frequency_response(
         Treatment of exponential synapses.
     synaptic_filter : bool
         Include 1/(1 + i omega tau_syn): the response to a modulated synaptic current.
+    delayed_reset : bool
+        False leaves out exp(-i omega t_ref) on the re-injected flux, as some published results do. Only for
+        comparison with them: the response then jumps at f = 0.
 
     Returns
     -------
@@ -196,7 +199,7 @@ def frequency_response(
     out = np.empty(math.prod(shape), dtype=complex)
     if expansion:
         check_expansion(rest, where=where)
-    _fill(*flat, step, expansion, synaptic_filter, out)
+    _fill(*flat, step, expansion, synaptic_filter, delayed_reset, out)
     return out.reshape(shape)[()]
 
 
