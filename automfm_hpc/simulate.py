@@ -150,7 +150,7 @@ def _eglif_cells(nest: Any, cell: Cell, arrivals: FloatArray, quantum: FloatArra
     if arrivals.max(initial=0.0) * dt / 1000.0 > 500.0:
         raise SimulationError(f"{arrivals.max():.3g} arrivals per second are too many for dt = {dt:g} ms",
                               where=cell.population, remedy="Lower the highest rate or dt.")
-    parameters: dict[str, Any] = dict(cell.parameters)
+    parameters: dict[str, Any] = {**cell.parameters, "V_m": cell.parameters["E_L"]}
     for k, channel in enumerate(cell.channels, start=1):
         parameters |= {f"tau_syn{k}": channel.tau_syn, f"E_rev{k}": channel.E_rev,
                        f"poisson_rate{k}": arrivals[:, k - 1] / 1000.0, f"poisson_weight{k}": quantum[:, k - 1]}
