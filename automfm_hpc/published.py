@@ -58,6 +58,7 @@ RATES = {  # f (Hz): mean and spread over 100 runs of the published code, Hz, 0.
     24.0: ((8.28, 16.36, 42.27, 116.29), (0.45, 0.47, 0.62, 1.58)),
     32.0: ((10.34, 19.10, 46.47, 126.82), (0.62, 0.67, 0.90, 2.26)),
 }
+_GRC, _GOC, _MLI, _PC = range(4)
 _TOP = 300.0  # Hz: the published model states no domain; rates beyond are never meant
 
 
@@ -113,8 +114,10 @@ def rates(f: float, seeds: int = 20, slips: bool = False) -> tuple[FloatArray, F
     seeds : int
         Number of runs, seeds 0, 1, ...
     slips : bool
-        With the two slips of the published code that are known exactly enough: 0.4 for 1/2 in GoC's mean,
-        and c(GrC,PC) for c(GrC,MLI) in the equation of c(GrC,PC).
+        With two of the three slips of the published code: c(GrC,PC) for c(GrC,MLI) in the equation of
+        c(GrC,PC), which changes no rate, and 0.4 for 1/2 in GoC's mean. Which term of that mean is not
+        on record here; c(GrC,GrC) is taken, the one that brings the rates closest to `RATES`. The third,
+        in the equation of c(GrC,GoC), is not known exactly enough.
 
     Returns
     -------
@@ -148,13 +151,11 @@ def _run(ints, int_start, floats, float_start, axes, axis_start, N, mossy, slips
     skip = n_step // 5
     for k in range(n_step):
         rate[P] = mossy[k]
-        _evaluate_all(ints, int_start, floats, float_start, axes, axis_start, rate, c, F, J, half)
-        if slips:
-            half[1] *= 0.8
+        _evaluate_all(ints, int_start, floats, float_start, axes, axis_start, rate, c, F, J, half, slips)
         dc = _covariance_change(rate, c, F, J, N)
         if slips:
-            dc[0, 3] += J[3, 2] * (c[0, 3] - c[0, 2])
-            dc[3, 0] = dc[0, 3]
+            dc[_GRC, _PC] += J[_PC, _MLI] * (c[_GRC, _PC] - c[_GRC, _MLI])
+            dc[_PC, _GRC] = dc[_GRC, _PC]
         for i in range(P):
             rate[i] += y * (F[i] - rate[i] + half[i])
         c += y * dc
@@ -164,7 +165,7 @@ def _run(ints, int_start, floats, float_start, axes, axis_start, N, mossy, slips
 
 
 @njit(cache=True, nogil=True)
-def _evaluate_all(ints, int_start, floats, float_start, axes, axis_start, rate, c, F, J, half):
+def _evaluate_all(ints, int_start, floats, float_start, axes, axis_start, rate, c, F, J, half, slips):
     F[-1] = rate[-1]
     for i in range(F.size - 1):
         own = axes[axis_start[i] : axis_start[i + 1]]
@@ -175,7 +176,8 @@ def _evaluate_all(ints, int_start, floats, float_start, axes, axis_start, rate, 
         for s in range(own.size):
             J[i, own[s]] = gradient[s]
             for t in range(own.size):
-                half[i] += 0.5 * c[own[s], own[t]] * hessian[s, t]
+                share = 0.4 if slips and i == _GOC and own[s] == own[t] == _GRC else 0.5
+                half[i] += share * c[own[s], own[t]] * hessian[s, t]
 
 
 @njit(cache=True, nogil=True)

@@ -300,7 +300,7 @@ def _add_source(system, work, rate, weight, c):
     for i in range(P):
         away = weight[i] * (F[i] - rate[i])
         for j in range(P):
-            c[i, j] += away * weight[j] * (F[j] - rate[j])
+            c[i, j] += away * (weight[j] * (F[j] - rate[j]))
 
 
 @_compiled
