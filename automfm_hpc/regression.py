@@ -23,7 +23,7 @@ MOST_COEFFICIENTS = 600  # of a spline: a solve then takes milliseconds
 SMOOTHING = tuple(10.0 ** np.arange(2.0, -6.1, -0.5))  # tried, from stiff to loose
 _WORSE = 1.5  # times the best score on the path: looser ones need not be tried
 SCALES = (0.05, 0.25, 2.0)  # of the highest rate of an axis, tried for the axis's logarithm
-_PATIENCE, _TOLERANCE = 60, 1e-8
+_PATIENCE, _TOLERANCE, _COARSE = 60, 1e-8, 1e-5  # steps; relative change at the end; while comparing smoothings
 _STEEPEST = 1e-8  # ridge relative to the smoothing: decides what neither data nor smoothness do
 
 
@@ -171,7 +171,7 @@ class _Setting:
 
     empty: Spline
     B: sparse.csr_array
-    D: sparse.csr_array
+    D: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,7 +260,7 @@ def _matrices(empty: Spline, points: Points) -> _Setting:
     return _Setting(empty, sparse.csr_array(B), _roughness(shape))
 
 
-def _roughness(shape: tuple[int, ...]) -> sparse.csr_array:
+def _roughness(shape: tuple[int, ...]) -> FloatArray:
     """Sum over axes of squared second differences, and a trace of squared first differences."""
     total = sparse.csr_array((math.prod(shape), math.prod(shape)))
     for a, n in enumerate(shape):
@@ -268,7 +268,7 @@ def _roughness(shape: tuple[int, ...]) -> sparse.csr_array:
         along = sparse.csr_array(second.T @ second + _STEEPEST * first.T @ first)
         before, after = sparse.eye_array(math.prod(shape[:a])), sparse.eye_array(math.prod(shape[a + 1 :]))
         total = total + sparse.kron(sparse.kron(before, along), after)
-    return sparse.csr_array(total)
+    return np.asarray(total.toarray())
 
 
 def _link(setting: _Setting, s: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -284,17 +284,19 @@ def _path(setting: _Setting, points: Points) -> Iterator[tuple[float, _Solution]
     s = ratio + np.log(-np.expm1(-ratio))
     slope = _link(setting, s)[1]
     A = (setting.B.T @ sparse.diags_array(points.weight * slope**2) @ setting.B).toarray()
-    unit = float(np.trace(A)) / float(setting.D.trace())
-    start = A + unit * setting.D.toarray()
+    unit = float(np.trace(A)) / float(np.trace(setting.D))
+    start = A + unit * setting.D
     c = linalg.solve(start, setting.B.T @ (points.weight * slope**2 * s), assume_a="pos")
     for relative in SMOOTHING:
-        solution = _solve(setting, points, relative * unit, c)
+        solution = _solve(setting, points, relative * unit, c, _COARSE)
         c = solution.c
         yield relative * unit, solution
 
 
-def _solve(setting: _Setting, points: Points, smoothing: float, c: FloatArray) -> _Solution:
-    """Gauss-Newton at one smoothing."""
+def _solve(
+    setting: _Setting, points: Points, smoothing: float, c: FloatArray, tolerance: float = _TOLERANCE
+) -> _Solution:
+    """Gauss-Newton at one smoothing, until the sum of squares changes by less than `tolerance` of itself."""
     objective, residual = _objective(setting, points, smoothing, c)
     converged = False
     for _ in range(_PATIENCE):
@@ -310,7 +312,7 @@ def _solve(setting: _Setting, points: Points, smoothing: float, c: FloatArray) -
             converged = True  # no descent along the step: at the minimum to rounding
             break
         c = c + length * step
-        converged = before - objective <= _TOLERANCE * (objective + 1e-12)
+        converged = before - objective <= tolerance * (objective + 1e-12)
         if converged:
             break
     return _Solution(c, objective, residual, A, factor, converged)
@@ -330,7 +332,7 @@ def _newton(
     B, D = setting.B, setting.D
     rate, slope = _link(setting, B @ c)
     A = (B.T @ sparse.diags_array(points.weight * slope**2) @ B).toarray()
-    penalised = A + smoothing * D.toarray()
+    penalised = A + smoothing * D
     penalised[np.diag_indices_from(penalised)] += 1e-12 * np.trace(penalised) / len(penalised)
     factor = linalg.cho_factor(penalised)
     pull = B.T @ (points.weight * slope * (points.rate - rate)) - smoothing * (D @ c)
