@@ -390,12 +390,13 @@ def do_library_help(arguments: argparse.Namespace) -> int:
 def _library(arguments: argparse.Namespace) -> Any:
     from automfm_hpc.library import Library
 
-    return Library(_catalog(arguments) / "library")
+    return Library.open(_catalog(arguments) / "library")
 
 
-def _print_records(records: Any, as_json: bool) -> int:
+def _print_records(library: Any, as_json: bool) -> int:
+    records = [dict(r) for r in library]
     if as_json:
-        print(json.dumps([r for r in records], allow_nan=False))
+        print(json.dumps(records, allow_nan=False))
         return 0
     for r in records:
         errors = " ".join(f"{k} {v:.1f}" for k, v in r.get("score", {}).items())
@@ -404,16 +405,16 @@ def _print_records(records: Any, as_json: bool) -> int:
 
 
 def do_library_ls(arguments: argparse.Namespace) -> int:
-    return _print_records(_library(arguments).records, arguments.json)
+    return _print_records(_library(arguments), arguments.json)
 
 
 def do_library_search(arguments: argparse.Namespace) -> int:
-    from automfm_hpc.library import parse_terms
+    from automfm_hpc.query import parse_terms
 
-    return _print_records(_library(arguments).search(**parse_terms(arguments.terms)).records, arguments.json)
+    return _print_records(_library(arguments).search(**parse_terms(arguments.terms)), arguments.json)
 
 
 def do_library_show(arguments: argparse.Namespace) -> int:
     record = _library(arguments).show(arguments.id)
-    print(json.dumps(record, indent=None if arguments.json else 1))
+    print(json.dumps(dict(record), indent=None if arguments.json else 1))
     return 0

@@ -15,7 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from automfm_hpc import fixed_points, published_template, rate_models, solution, transfer_function
 from automfm_hpc.drive import Drive, each, tabulate
 from automfm_hpc.errors import MeanFieldError, suggest
-from automfm_hpc.solver import METHODS, System, Trace, integrate
+from automfm_hpc.response import System
+from automfm_hpc.schemes import METHODS
+from automfm_hpc.solver import Trace, integrate
 from automfm_hpc.transfer_function import TransferFunction
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ class MeanField:
         ----------
         path : str or Path
             A run's folder (with ``model.zarr`` inside), a ``model.zarr``, or a library record: a JSON
-            file whose key ``store`` is a path relative to it.
+            file in ``records`` whose key ``model`` is a path relative to the library.
         """
         from automfm_hpc.store import read_model
 
@@ -319,8 +321,9 @@ def _find_store(path: Path) -> Path:
 
 
 def _store_of_record(path: Path) -> Path:
+    """Records lie in ``library/records``; their key `model` is a path relative to the library."""
     try:
-        store = json.loads(path.read_text())["store"]
+        model = json.loads(path.read_text("utf-8"))["model"]
     except (ValueError, KeyError, TypeError):
-        raise MeanFieldError("not a library record: no key 'store'", where=str(path)) from None
-    return _find_store(path.parent / store)
+        raise MeanFieldError("not a library record: no key 'model'", where=str(path)) from None
+    return _find_store(path.parent.parent / model)

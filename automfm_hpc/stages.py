@@ -285,9 +285,8 @@ def working_drives(network: Network, n: int = 10) -> list[dict[str, float]]:
 
 def publish(run: Run, pool: Any, log: Log, catalog: Path) -> str | None:
     """Put the model into the library of a catalog folder; the record's id on rank 0."""
-    from automfm_hpc.library import ensure_catalog
     from automfm_hpc.library import publish as add
-    from automfm_hpc.records import make_record
+    from automfm_hpc.records import ensure_catalog, make_record
 
     identity: str | None = None
     with on_root(pool) as root:
