@@ -81,7 +81,8 @@ def _lay_out_population(root: zarr.Group, grid: Grid, packed: bool) -> None:
     for name, variable in PER_CHUNK.items():
         _empty(group, name, variable, counts, entries, dimensions)
     group.create_array("message", shape=counts, chunks=entries, dtype=str, fill_value="", compressors=codecs(),
-                       chunk_key_encoding=KEYS, dimension_names=dimensions, attributes={"long_name": "why a chunk failed", "units": "1"})
+                       dimension_names=dimensions, chunk_key_encoding=KEYS,
+                       attributes={"units": "1", "long_name": "why a chunk failed"})
 
 
 def _empty(group: zarr.Group, name: str, variable: Variable, shape: tuple[int, ...], chunks: tuple[int, ...],

@@ -74,7 +74,7 @@ class RateStore:
         if not path.exists():
             folders.move(lay_out(path, plan, packed=False), path)
         store = RateStore.open(path, plan)
-        store._mend_coordinates()
+        store._mend()
         if store.packed and store.missing():
             store._unpack()
         return store
@@ -186,7 +186,8 @@ class RateStore:
             return
         left = len(self.missing(retry_failed=False))
         if left:
-            raise StoreError(f"{left} chunks are not done", where=str(self.path), remedy="Run `automfm simulate` again.")
+            raise StoreError(f"{left} chunks are not done", where=str(self.path),
+                             remedy="Run `automfm simulate` again.")
         aside = RateStore(lay_out(self.path, self.plan, packed=True), self.plan)
         for population, arrays in self._arrays().items():
             for name, array in arrays.items():
@@ -208,15 +209,16 @@ class RateStore:
                     aside.fail(task, self._message(task))
         folders.put_in_place(aside.path, self.path)
 
-    def _mend_coordinates(self) -> None:
-        """Coordinates are known from the plan: write again those that cannot be read."""
+    def _mend(self) -> None:
+        """Write again what cannot be read but is known: coordinates from the plan, status from the checksums."""
         for grid in self.plan.grids:
-            group = zarr.open_group(self.path / grid.population, mode="r+")
+            group: Any = zarr.open_group(self.path / grid.population, mode="r+")
             for axis, values in zip(grid.axes, grid.coordinates, strict=True):
-                array: Any = group[axis]
-                found = _read(array, ...)
+                found = _read(group[axis], ...)
                 if found is None or not np.array_equal(found, values):
-                    array[...] = np.asarray(values)
+                    group[axis][...] = np.asarray(values)
+            if not self._status(grid.population)[1].all():
+                group["status"][...] = self._states(grid)
 
     # --- inside -----------------------------------------------------------------------------------
 
