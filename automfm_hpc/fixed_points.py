@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, solve_continuous_lyapunov
 
-from automfm_hpc.solver import System, respond
+from automfm_hpc.response import System, respond
 
 FloatArray = NDArray[np.float64]
 _TOLERANCE, _ITERATIONS, _HALVINGS = 1e-9, 60, 12  # Hz; Newton steps per start; halvings per step

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from automfm_hpc.solver import COUNT, EXTREME, FIRST, LAST, Trace
+from automfm_hpc.events import COUNT, EXTREME, FIRST, LAST
+from automfm_hpc.solver import Trace
 
 if TYPE_CHECKING:
     import xarray

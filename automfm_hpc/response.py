@@ -1,0 +1,175 @@
+"""The transfer functions of a whole network, evaluated together in compiled code: F, J and the Hessians.
+
+Compiled functions count references to every array they are given, which costs more than the arithmetic
+of a small network. The stepping therefore works on views without counts ('bare'), of arrays that its
+Python caller keeps alive.
+
+Numba's disk cache notices changes of one file only: after changing `transfer_function`, `spline`,
+`template`, `published_template` or `rate_models` in place, delete ``automfm_hpc/__pycache__``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import carray, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from automfm_hpc import published_template, rate_models, transfer_function
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+compiled = njit(cache=True, nogil=True, error_model="numpy")
+_tf_evaluate = transfer_function.evaluate
+_published_evaluate = published_template.evaluate
+_rate_evaluate = rate_models.evaluate
+_PUBLISHED, _RATE = published_template.CODE, min(rate_models.CODES.values())
+
+
+class System(NamedTuple):
+    """A mean field as flat arrays; P populations, M = P + inputs rows.
+
+    Parameters
+    ----------
+    ints, floats : 1-D arrays
+        The packed transfer functions, one after the other.
+    int_start, float_start : (P + 1,) arrays
+        Where each begins.
+    axes : (n_axes,) array
+        Row of each axis of each transfer function; axis_start (P + 1,) where each function's begin.
+    domain : (n_axes, 2) array
+        Hz.
+    T : (M,) array
+        ms.
+    N : (M,) array
+        Cells or sources; infinite: no fluctuation of its own.
+    """
+
+    ints: IntArray
+    int_start: IntArray
+    floats: FloatArray
+    float_start: IntArray
+    axes: IntArray
+    axis_start: IntArray
+    domain: FloatArray
+    T: FloatArray
+    N: FloatArray
+
+
+class Response(NamedTuple):
+    """Room for one evaluation of all transfer functions."""
+
+    nu: FloatArray
+    gradient: FloatArray
+    hessian: FloatArray  # flat, one population after the other
+    F: FloatArray  # (P,) Hz
+    J: FloatArray  # (P, M) dF/dnu
+    half: FloatArray  # (P,) 1/2 sum_jk c_jk d2F/dnu_j dnu_k, Hz
+
+
+@intrinsic
+def pointer(typing_context: Any, address: Any) -> Any:
+    """An address as a pointer."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.uintp), generate
+
+
+@compiled
+def bare_floats(array: Any) -> FloatArray:
+    """The same array without reference counting, which costs more than the arithmetic of a small system.
+
+    Only for arrays that the caller of the compiled code keeps alive.
+    """
+    return carray(pointer(array.ctypes.data), array.shape, np.float64)
+
+
+@compiled
+def bare_integers(array: Any) -> IntArray:
+    return carray(pointer(array.ctypes.data), array.shape, np.int64)
+
+
+@compiled
+def bare_system(s: System) -> System:
+    return System(bare_integers(s.ints), bare_integers(s.int_start), bare_floats(s.floats), bare_integers(s.float_start),
+                  bare_integers(s.axes), bare_integers(s.axis_start), bare_floats(s.domain), bare_floats(s.T), bare_floats(s.N))  # fmt: skip
+
+
+@compiled
+def bare_response(w: Response) -> Response:
+    return Response(bare_floats(w.nu), bare_floats(w.gradient), bare_floats(w.hessian), bare_floats(w.F), bare_floats(w.J), bare_floats(w.half))
+
+
+def empty_response(system: System) -> Response:
+    P, M = system.axis_start.size - 1, system.T.size
+    axes = np.diff(system.axis_start)
+    return Response(np.zeros(axes.max()), np.zeros(axes.max()), np.zeros((axes**2).sum()), np.zeros(P), np.zeros((P, M)), np.zeros(P))
+
+
+@compiled
+def _one(ints: IntArray, floats: FloatArray, nu: FloatArray, gradient: FloatArray, hessian: FloatArray) -> float:
+    if ints[0] >= _RATE:
+        return _rate_evaluate(ints, floats, nu, gradient, hessian)
+    if ints[0] == _PUBLISHED:
+        return _published_evaluate(ints, floats, nu, gradient, hessian)
+    return _tf_evaluate(ints, floats, nu, gradient, hessian)
+
+
+@compiled
+def respond_into(system: System, rate: FloatArray, work: Response) -> int:
+    """Fill F, J and the Hessians of `work`; return the first population whose F is not finite, or -1."""
+    nu, gradient, F, J = work.nu, work.gradient, work.F, work.J
+    ints, int_start, floats, float_start = system.ints, system.int_start, system.floats, system.float_start
+    axes, axis_start = system.axes, system.axis_start
+    address = work.hessian.ctypes.data
+    for i in range(F.size):
+        first, S = axis_start[i], axis_start[i + 1] - axis_start[i]
+        for s in range(S):
+            nu[s] = rate[axes[first + s]]
+        F[i] = _one(ints[int_start[i] : int_start[i + 1]], floats[float_start[i] : float_start[i + 1]],
+                    nu[:S], gradient[:S], carray(pointer(address), (S, S), np.float64))  # fmt: skip
+        if not np.isfinite(F[i]):
+            return i
+        for s in range(S):
+            J[i, axes[first + s]] = gradient[s]
+        address += 8 * S * S
+    return -1
+
+
+@compiled
+def correct(system: System, c: FloatArray, work: Response) -> None:
+    """half <- 1/2 sum_jk c_jk d2F/dnu_j dnu_k from the Hessians of the last evaluation."""
+    half, hessian, axes, axis_start = work.half, work.hessian, system.axes, system.axis_start
+    k = 0
+    for i in range(half.size):
+        first, S = axis_start[i], axis_start[i + 1] - axis_start[i]
+        total = 0.0
+        for s in range(S):
+            for t in range(s):
+                total += c[axes[first + s], axes[first + t]] * hessian[k + t]
+            total += 0.5 * c[axes[first + s], axes[first + s]] * hessian[k + s]
+            k += S
+        half[i] = total
+
+
+def respond(system: System, rate: FloatArray, c: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """F (P,), J (P, M), 1/2 sum c d2F (P,) at rates (M,) and covariance (M, M); F is NaN where not finite."""
+    work = empty_response(system)
+    bad = _respond_once(system, np.ascontiguousarray(rate), np.ascontiguousarray(c), work)
+    if bad >= 0:
+        work.F[bad] = np.nan
+    return work.F, work.J, work.half
+
+
+@compiled
+def _respond_once(system: System, rate: FloatArray, c: FloatArray, work: Response) -> int:
+    system, work = bare_system(system), bare_response(work)
+    bad = respond_into(system, bare_floats(rate), work)
+    correct(system, bare_floats(c), work)
+    return bad
