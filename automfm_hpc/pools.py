@@ -242,8 +242,7 @@ class Ranks:
 
         self.barrier()
         with MPICommExecutor(self.comm, root=0) as executor:
-            yield executor
-        self.barrier()
+            yield executor  # no barrier behind: it would be skipped where the body raises
 
     @contextmanager
     def tally(self) -> Iterator[Tally]:
@@ -278,6 +277,8 @@ class Ranks:
             traceback.print_exception(error)
         sys.stdout.flush()
         sys.stderr.flush()
+        if isinstance(error, AutomfmError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # all has been said: no notice of MPI's
         code = error.code if isinstance(error, SystemExit) else 2 if isinstance(error, UsageError) else 1
         self.comm.Abort(code if isinstance(code, int) else 1)
 

@@ -141,7 +141,26 @@ with open_pool() as pool:
 """)
     done = run(3, program)
     assert done.returncode == 1
-    assert done.stderr.count("here: no such plan") == 1
+    assert done.stderr == "automfm: error: here: no such plan\n"
+
+
+def test_a_failure_of_rank_0_beside_its_executor_reaches_everybody(tmp_path):
+    program = script(tmp_path / "reaches.py", """
+from automfm_hpc.errors import FitError
+from automfm_hpc.pools import open_pool
+if __name__ == "__main__":
+    with open_pool() as pool:
+        failure = None
+        try:
+            with pool.executor() as scheduler:
+                if pool.is_root:
+                    raise FitError("no finite point")
+        except FitError as error:
+            failure = error
+        print(pool.bcast(failure))
+""")
+    done = run(2, program)
+    assert done.stdout.splitlines() == ["no finite point"] * 2, done.stderr
 
 
 def test_waiting_ranks_sleep(tmp_path):
