@@ -33,7 +33,8 @@ class Trace(NamedTuple):
 
 @compiled
 def bare_events(e: Events) -> Events:
-    return Events(bare_floats(e.outside), bare_floats(e.above), bare_floats(e.below), bare_floats(e.variance), bare_floats(e.broken))
+    return Events(bare_floats(e.outside), bare_floats(e.above), bare_floats(e.below), bare_floats(e.variance),
+                  bare_floats(e.broken))  # fmt: skip
 
 
 def empty_events(system: System) -> Events:

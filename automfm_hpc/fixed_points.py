@@ -77,8 +77,9 @@ class FixedPoints:
 
 
 def search(
-    system: System, populations: tuple[str, ...], inputs: FloatArray, order: int, starts: FloatArray, labels: Sequence[str]
-) -> FixedPoints:
+    system: System, populations: tuple[str, ...], inputs: FloatArray, order: int, starts: FloatArray,
+    labels: Sequence[str],
+) -> FixedPoints:  # fmt: skip
     """All fixed points that Newton's method reaches from `starts`; see `MeanField.fixed_points`.
 
     Parameters
@@ -251,7 +252,8 @@ def _describe(system: System, rates: FloatArray, inputs: FloatArray, order: int,
     eigenvalues = np.linalg.eigvals(1000.0 * matrix).astype(complex)
     values, (low, high) = state[system.axes], system.domain.T
     slack = 1e-6 * (high - low)
-    outside = tuple(label for label, out in zip(labels, (values < low - slack) | (values > high + slack), strict=True) if out)
+    left = (values < low - slack) | (values > high + slack)
+    outside = tuple(label for label, out in zip(labels, left, strict=True) if out)
     return FixedPoint(
         rates, None if c is None else c[:P, :P], eigenvalues[np.argsort(-eigenvalues.real)],
         bool(eigenvalues.real.max() < 0), float(np.abs(driven - rates).max()), outside,

@@ -1,4 +1,4 @@
-"""Mean field of any number of populations: the master equation of order 1 or 2 (theory of `MeanField`)."""
+"""Mean field of any number of populations: the master equation of order 1 or 2 (equations: `MeanField`)."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ class MeanField:
     def __post_init__(self) -> None:
         P, M = len(self.populations), len(self.sources)
         _require(P > 0 and len(set(self.sources)) == M, "names of populations and inputs must differ, and be there")
-        _require(len(self.transfer_functions) == P, f"{len(self.transfer_functions)} transfer functions for {P} populations")
+        n_tf = len(self.transfer_functions)
+        _require(n_tf == P, f"{n_tf} transfer functions for {P} populations")
         for name, tf in zip(self.populations, self.transfer_functions, strict=True):
             _require(tf.population == name, f"the transfer function of {tf.population} stands in the place of {name}")
             for axis in tf.axes:
@@ -77,7 +78,7 @@ class MeanField:
                     raise MeanFieldError(f"the transfer function depends on '{axis}', which is neither population nor "
                                          "input", where=name, remedy=suggest(axis, self.sources))
         N, T = np.array(self.N, float), np.array(self.T, float)
-        _require(N.shape == (M,) and bool((N > 0).all()), f"N must be {M} numbers above 0, one per population and input")
+        _require(N.shape == (M,) and bool((N > 0).all()), f"N must be {M} numbers above 0, for populations and inputs")
         _require(T.shape in ((), (P,), (M,)) and bool((T > 0).all() and np.isfinite(T).all()),
                  "T must be above 0, one number or one per population")
         object.__setattr__(self, "N", N)
@@ -134,7 +135,7 @@ class MeanField:
     def domain(self) -> dict[str, dict[str, tuple[float, float]]]:
         """Rates (Hz) each transfer function was made for: population -> source -> (lowest, highest)."""
         return {
-            tf.population: {axis: (float(low), float(high)) for axis, (low, high) in zip(tf.axes, tf.domain, strict=True)}
+            tf.population: {a: (float(low), float(high)) for a, (low, high) in zip(tf.axes, tf.domain, strict=True)}
             for tf in self.transfer_functions
         }
 
@@ -155,7 +156,8 @@ class MeanField:
             ints=np.concatenate([np.asarray(i, np.int64) for i, _ in packed]), int_start=_starts(i for i, _ in packed),
             floats=np.concatenate([np.asarray(f, float) for _, f in packed]), float_start=_starts(f for _, f in packed),
             axes=np.concatenate(axes).astype(np.int64), axis_start=_starts(axes),
-            domain=np.concatenate([np.asarray(tf.domain, float) for tf in self.transfer_functions]), T=per_row, N=self.N,
+            domain=np.concatenate([np.asarray(tf.domain, float) for tf in self.transfer_functions]),
+            T=per_row, N=self.N,
         )  # fmt: skip
 
     # -- solving --------------------------------------------------------------------------------------------
@@ -228,11 +230,12 @@ class MeanField:
             raise MeanFieldError(f"no method '{method}'", where="solve", remedy=suggest(method, METHODS))
         every = max(1, -(-n_step // _SAMPLES)) if every is None else int(every)
         _require(every >= 1, "every must be 1 or more")
-        table = tabulate(drive, self.inputs, np.arange(n_step + 1) * (dt / 1000.0))
+        table = tabulate(drive, self.inputs, np.arange(n_step + 1, dtype=float) * (dt / 1000.0))
         start = self._start(table[0], order) if initial is None else self._given(initial)
         c = self._start_covariance(start, table[0], order)
         trace: Trace = integrate(self.system, table, start, c, float(dt), order, METHODS[method], every)
-        return solution.Run(trace, order, float(dt), every, method, {k: solution.describe_drive(v) for k, v in drive.items()})
+        described = {name: solution.describe_drive(value) for name, value in drive.items()}
+        return solution.Run(trace, order, float(dt), every, method, described)
 
     def fixed_points(self, drive: Mapping[str, float], order: int = 1, n_start: int = 24) -> fixed_points.FixedPoints:
         """Fixed points at constant drive, with their stability.
@@ -270,9 +273,9 @@ class MeanField:
 
     def _given(self, initial: Mapping[str, float] | ArrayLike) -> FloatArray:
         if isinstance(initial, Mapping):
-            for name in initial:
-                if name not in self.populations:
-                    raise MeanFieldError(f"no population '{name}'", where="initial", remedy=suggest(name, self.populations))
+            for name in set(initial) - set(self.populations):
+                raise MeanFieldError(f"no population '{name}'", where="initial",
+                                     remedy=suggest(name, self.populations))
             missing = [name for name in self.populations if name not in initial]
             _require(not missing, f"initial has no rate for {', '.join(missing)}")
             initial = [initial[name] for name in self.populations]
@@ -314,7 +317,8 @@ def _starts(pieces: Any) -> NDArray[np.int64]:
 
 def _find_store(path: Path) -> Path:
     if not path.exists():
-        raise MeanFieldError("no such file or folder", where=str(path), remedy="Give a run's folder, a model.zarr or a record.")
+        raise MeanFieldError("no such file or folder", where=str(path),
+                             remedy="Give a run's folder, a model.zarr or a record.")
     if path.suffix == ".json":
         return _store_of_record(path)
     return path / "model.zarr" if (path / "model.zarr").exists() else path

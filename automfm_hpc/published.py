@@ -20,6 +20,7 @@ from automfm_hpc.mean_field import MeanField
 from automfm_hpc.published_template import PublishedTemplate, evaluate
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 SOURCE = "doi:10.64898/2026.03.18.712631"
 POPULATIONS, INPUT = ("GrC", "GoC", "MLI", "PC"), "mf"
 SIZES = (29916.0, 71.0, 452.0, 69.0, 2340.0)  # the last: mossy input
@@ -141,7 +142,10 @@ def _transfer_function(name: str, gain: float) -> PublishedTemplate:
 
 
 @njit(cache=True, nogil=True)
-def _run(ints, int_start, floats, float_start, axes, axis_start, N, mossy, slips):
+def _run(
+    ints: IntArray, int_start: IntArray, floats: FloatArray, float_start: IntArray, axes: IntArray,
+    axis_start: IntArray, N: FloatArray, mossy: FloatArray, slips: bool,
+) -> FloatArray:  # fmt: skip
     """Rates (4,) averaged over 0.1 to 0.5 s of one run."""
     P, M, n_step = 4, 5, mossy.size - 1
     rate = np.array([*INITIAL, 0.0])
@@ -165,7 +169,12 @@ def _run(ints, int_start, floats, float_start, axes, axis_start, N, mossy, slips
 
 
 @njit(cache=True, nogil=True)
-def _evaluate_all(ints, int_start, floats, float_start, axes, axis_start, rate, c, F, J, half, slips):
+def _evaluate_all(
+    ints: IntArray, int_start: IntArray, floats: FloatArray, float_start: IntArray, axes: IntArray,
+    axis_start: IntArray, rate: FloatArray, c: FloatArray, F: FloatArray, J: FloatArray, half: FloatArray,
+    slips: bool,
+) -> None:  # fmt: skip
+    """Fill F, J and 1/2 sum c d2F at the rates (5,) and covariances (5, 5)."""
     F[-1] = rate[-1]
     for i in range(F.size - 1):
         own = axes[axis_start[i] : axis_start[i + 1]]
@@ -181,7 +190,9 @@ def _evaluate_all(ints, int_start, floats, float_start, axes, axis_start, rate, 
 
 
 @njit(cache=True, nogil=True)
-def _covariance_change(rate, c, F, J, N):
+def _covariance_change(
+    rate: FloatArray, c: FloatArray, F: FloatArray, J: FloatArray, N: FloatArray
+) -> FloatArray:
     """T dc/dt of the general equation."""
     change = np.outer(F - rate, F - rate) - 2.0 * c
     for i in range(F.size):

@@ -26,7 +26,7 @@ _HEAD = 10  # floats before the synapses: g_L, C_m, E_L, adaptation, gain, P0..P
 
 
 @njit(cache=True, nogil=True)
-def _chain(out, a, f, f1, f2, S):
+def _chain(out: FloatArray, a: FloatArray, f: float, f1: float, f2: float, S: int) -> None:
     """out <- jet of f(a), given f and its two derivatives there."""
     for i in range(S):
         for j in range(S):
@@ -38,7 +38,7 @@ def _chain(out, a, f, f1, f2, S):
 
 
 @njit(cache=True, nogil=True)
-def _times(out, a, b, S):
+def _times(out: FloatArray, a: FloatArray, b: FloatArray, S: int) -> None:
     """out <- jet of a b; out must be neither."""
     out[0] = a[0] * b[0]
     for i in range(S):
@@ -49,14 +49,14 @@ def _times(out, a, b, S):
 
 
 @njit(cache=True, nogil=True)
-def _moments(floats, nu, W):
+def _moments(floats: FloatArray, nu: FloatArray, W: FloatArray) -> None:
     """Rows of W <- jets of 0 mu_G (nS), 1 mu_V (mV), 2 sigma_V^2 (mV^2), 3 sum K nu (e U tau)^2 (mV^2 ms)."""
     S = nu.size
-    g_L, C_m, E_L = floats[0], floats[1], floats[2]
+    g_L, C_m, E_L, synapse = floats[0], floats[1], floats[2], floats[_HEAD:]
     W[:] = 0.0
     W[0, 0], W[1, 0] = g_L, math.e * g_L * E_L - floats[3]
     for s in range(S):
-        K, Q, tau, E = floats[_HEAD + 4 * s], floats[_HEAD + 4 * s + 1], floats[_HEAD + 4 * s + 2], floats[_HEAD + 4 * s + 3]
+        K, Q, tau, E = synapse[4 * s], synapse[4 * s + 1], synapse[4 * s + 2], synapse[4 * s + 3]
         area = 1e-3 * K * Q * tau
         W[0, 0] += area * nu[s]
         W[0, 1 + s] = area
@@ -67,7 +67,7 @@ def _moments(floats, nu, W):
     W[5] = W[1]
     _times(W[1], W[5], W[4], S)
     for s in range(S):
-        K, Q, tau, E = floats[_HEAD + 4 * s], floats[_HEAD + 4 * s + 1], floats[_HEAD + 4 * s + 2], floats[_HEAD + 4 * s + 3]
+        K, Q, tau, E = synapse[4 * s], synapse[4 * s + 1], synapse[4 * s + 2], synapse[4 * s + 3]
         W[5] = -W[1]
         W[5, 0] += E
         _times(W[6], W[5], W[4], S)  # (E - mu_V)/mu_G
@@ -90,7 +90,9 @@ def _moments(floats, nu, W):
 
 
 @njit(cache=True, nogil=True)
-def evaluate(ints, floats, nu, gradient, hessian):
+def evaluate(
+    ints: NDArray[np.int64], floats: FloatArray, nu: FloatArray, gradient: FloatArray, hessian: FloatArray
+) -> float:
     """F (Hz) at rates nu (S,) Hz; fills gradient (S,) and hessian (S, S) = (1/Hz)."""
     S = nu.size
     W = np.empty((9, 1 + S + S * S))
@@ -127,7 +129,7 @@ def evaluate(ints, floats, nu, gradient, hessian):
 
 
 @njit(cache=True, nogil=True)
-def moments(floats, nu):
+def moments(floats: FloatArray, nu: FloatArray) -> tuple[float, float, float, float]:
     """mu_V (mV), sigma_V (mV), T_V (ms), mu_G (nS)."""
     W = np.empty((9, 1 + nu.size + nu.size**2))
     _moments(floats, nu, W)
@@ -194,6 +196,9 @@ class PublishedTemplate(TransferFunction):
 
 def from_dict(data: Mapping[str, Any]) -> PublishedTemplate:
     """The transfer function that `PublishedTemplate.to_dict` wrote."""
-    arrays = {name: np.asarray(value, float) for name, value in data["arrays"].items()}
-    numbers = {name: float(data["attributes"][name]) for name in _NUMBERS}
-    return PublishedTemplate(population=data["population"], axes=tuple(data["axes"]), **arrays, **numbers)
+    domain, synapses, coefficients = (
+        np.asarray(data["arrays"][name], float) for name in ("domain", "synapses", "coefficients")
+    )
+    g_L, C_m, E_L, gain, adaptation = (float(data["attributes"][name]) for name in _NUMBERS)
+    return PublishedTemplate(data["population"], tuple(data["axes"]), domain, g_L, C_m, E_L, synapses, coefficients,
+                             gain, adaptation)

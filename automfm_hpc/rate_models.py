@@ -23,7 +23,9 @@ _LINEAR = CODES["linear"]
 
 
 @njit(cache=True, nogil=True)
-def evaluate(ints, floats, nu, gradient, hessian):
+def evaluate(
+    ints: NDArray[np.int64], floats: FloatArray, nu: FloatArray, gradient: FloatArray, hessian: FloatArray
+) -> float:
     """F (Hz) at rates nu (S,) Hz; fills gradient (S,) and hessian (S, S) = (1/Hz)."""
     drive = floats[0]
     for s in range(nu.size):

@@ -71,14 +71,16 @@ class Response(NamedTuple):
     half: FloatArray  # (P,) 1/2 sum_jk c_jk d2F/dnu_j dnu_k, Hz
 
 
-@intrinsic
-def pointer(typing_context: Any, address: Any) -> Any:
+def _pointer(typing_context: Any, address: Any) -> Any:
     """An address as a pointer."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], cgutils.voidptr_t)
 
     return types.voidptr(types.uintp), generate
+
+
+pointer: Any = intrinsic(_pointer)
 
 
 @compiled
@@ -97,19 +99,22 @@ def bare_integers(array: Any) -> IntArray:
 
 @compiled
 def bare_system(s: System) -> System:
-    return System(bare_integers(s.ints), bare_integers(s.int_start), bare_floats(s.floats), bare_integers(s.float_start),
-                  bare_integers(s.axes), bare_integers(s.axis_start), bare_floats(s.domain), bare_floats(s.T), bare_floats(s.N))  # fmt: skip
+    return System(bare_integers(s.ints), bare_integers(s.int_start), bare_floats(s.floats),
+                  bare_integers(s.float_start), bare_integers(s.axes), bare_integers(s.axis_start),
+                  bare_floats(s.domain), bare_floats(s.T), bare_floats(s.N))  # fmt: skip
 
 
 @compiled
 def bare_response(w: Response) -> Response:
-    return Response(bare_floats(w.nu), bare_floats(w.gradient), bare_floats(w.hessian), bare_floats(w.F), bare_floats(w.J), bare_floats(w.half))
+    return Response(bare_floats(w.nu), bare_floats(w.gradient), bare_floats(w.hessian), bare_floats(w.F),
+                    bare_floats(w.J), bare_floats(w.half))  # fmt: skip
 
 
 def empty_response(system: System) -> Response:
     P, M = system.axis_start.size - 1, system.T.size
     axes = np.diff(system.axis_start)
-    return Response(np.zeros(axes.max()), np.zeros(axes.max()), np.zeros((axes**2).sum()), np.zeros(P), np.zeros((P, M)), np.zeros(P))
+    return Response(np.zeros(axes.max()), np.zeros(axes.max()), np.zeros((axes**2).sum()), np.zeros(P),
+                    np.zeros((P, M)), np.zeros(P))  # fmt: skip
 
 
 @compiled
@@ -123,22 +128,26 @@ def _one(ints: IntArray, floats: FloatArray, nu: FloatArray, gradient: FloatArra
 
 @compiled
 def respond_into(system: System, rate: FloatArray, work: Response) -> int:
-    """Fill F, J and the Hessians of `work`; return the first population whose F is not finite, or -1."""
-    nu, gradient, F, J = work.nu, work.gradient, work.F, work.J
+    """Fill F, J and the Hessians of `work`; return the first population where they are not finite, or -1."""
+    nu, gradient, hessian, F, J = work.nu, work.gradient, work.hessian, work.F, work.J
     ints, int_start, floats, float_start = system.ints, system.int_start, system.floats, system.float_start
     axes, axis_start = system.axes, system.axis_start
-    address = work.hessian.ctypes.data
+    start, address = 0, hessian.ctypes.data
     for i in range(F.size):
         first, S = axis_start[i], axis_start[i + 1] - axis_start[i]
         for s in range(S):
             nu[s] = rate[axes[first + s]]
         F[i] = _one(ints[int_start[i] : int_start[i + 1]], floats[float_start[i] : float_start[i + 1]],
-                    nu[:S], gradient[:S], carray(pointer(address), (S, S), np.float64))  # fmt: skip
-        if not np.isfinite(F[i]):
-            return i
+                    nu[:S], gradient[:S], carray(pointer(address + 8 * start), (S, S), np.float64))  # fmt: skip
+        total = F[i]
         for s in range(S):
             J[i, axes[first + s]] = gradient[s]
-        address += 8 * S * S
+            total += gradient[s]
+        for k in range(start, start + S * S):
+            total += hessian[k]
+        if not np.isfinite(total):
+            return i
+        start += S * S
     return -1
 
 

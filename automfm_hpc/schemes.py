@@ -7,9 +7,10 @@ With y = h/T and a = exp(-y), a step of each is
 
 so rates stay in [0, 1/T) and covariances positive semi-definite whatever the step: no projection is
 needed. Methods: 'euler' (first order), 'heun' (second order, two evaluations of all transfer functions
-per step), 'adams' (second order, one evaluation: driven rates and J are extrapolated to the step's middle from
-this and the last step, covariance sources are those of both ends). The driven rate F + 1/2 sum c d2F is clipped to [0, 1/T), a variance to 1/(4 T^2) (the largest
-a rate in [0, 1/T) can have); each such event is counted.
+per step), 'adams' (second order, one evaluation: driven rates and J are extrapolated to the step's
+middle from this and the last step, covariance sources are those of both ends). The driven rate
+F + 1/2 sum c d2F is clipped to [0, 1/T), a variance to 1/(4 T^2) (the largest a rate in [0, 1/T) can
+have); each such event is counted.
 """
 
 from __future__ import annotations
@@ -52,13 +53,14 @@ class State(NamedTuple):
 
 @compiled
 def bare_scheme(s: Scheme) -> Scheme:
-    return Scheme(bare_floats(s.y), bare_floats(s.a), bare_floats(s.root), bare_floats(s.limit), bare_floats(s.late), bare_floats(s.weight))
+    return Scheme(bare_floats(s.y), bare_floats(s.a), bare_floats(s.root), bare_floats(s.limit),
+                  bare_floats(s.late), bare_floats(s.weight))  # fmt: skip
 
 
 @compiled
 def bare_state(s: State) -> State:
-    return State(bare_floats(s.rate), bare_floats(s.c), bare_floats(s.G), bare_floats(s.rate_other), bare_floats(s.c_other),
-                  bare_floats(s.G_other), bare_floats(s.A), bare_floats(s.B))  # fmt: skip
+    return State(bare_floats(s.rate), bare_floats(s.c), bare_floats(s.G), bare_floats(s.rate_other),
+                 bare_floats(s.c_other), bare_floats(s.G_other), bare_floats(s.A), bare_floats(s.B))  # fmt: skip
 
 
 @compiled

@@ -64,8 +64,9 @@ def save(
 
 
 def integrate(
-    system: System, drive: FloatArray, start: FloatArray, start_c: FloatArray, h: float, order: int, method: int, every: int
-) -> Trace:
+    system: System, drive: FloatArray, start: FloatArray, start_c: FloatArray, h: float, order: int, method: int,
+    every: int,
+) -> Trace:  # fmt: skip
     """Step the master equation from t = 0.
 
     Parameters
@@ -92,8 +93,8 @@ def integrate(
     P, n_sample = start.size, (drive.shape[0] - 1) // every + 1
     rates, covariances = np.zeros((n_sample, P)), np.zeros((n_sample if order == 2 else 0, P, P))
     state, events = state_of(system, start, start_c), empty_events(system)
-    table = np.ascontiguousarray(drive)
-    _march(system, scheme_of(system, h, method), state, empty_response(system), empty_response(system), events, table, rates, covariances,
+    now, other, table = empty_response(system), empty_response(system), np.ascontiguousarray(drive)
+    _march(system, scheme_of(system, h, method), state, now, other, events, table, rates, covariances,
            order, method, every)  # fmt: skip
     return Trace(rates, covariances, state.rate, state.c, events)
 

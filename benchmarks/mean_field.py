@@ -9,6 +9,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -56,7 +57,8 @@ def measure(repeats: int) -> dict[str, float]:
     figures = {"first_call_s": time.process_time() - begin}
     for order in (1, 2):
         for method in ("adams", "heun", "euler"):
-            figures[f"order{order}_{method}_s"] = cpu(lambda o=order, m=method: model.solve(drive, 1.0, o, 0.1, m), repeats)
+            options = {"order": order, "method": method}
+            figures[f"order{order}_{method}_s"] = cpu(partial(model.solve, drive, **options), repeats)
     rates = np.linspace(1.0, 80.0, 50)
     figures["order2_adams_batch_of_50_s_per_model"] = cpu(lambda: model.solve_many({"mf": rates}, every=100), 3) / 50
     figures["fixed_points_order1_s"] = cpu(lambda: model.fixed_points(drive), repeats)

