@@ -6,7 +6,6 @@ point's rate is small enough or its budget is spent. A chunk's result depends on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +15,14 @@ from scipy.stats import norm
 
 from automfm_hpc import nest_models
 from automfm_hpc.errors import SimulationError
-from automfm_hpc.plan import Plan, Sampling, Task
+from automfm_hpc.plan import LEAST_CELLS, Plan, Sampling, Task
 from automfm_hpc.provenance import seed_for
 from automfm_hpc.remap import Cell, Channel
+from automfm_hpc.spikes import isi_cv
 
 FloatArray = NDArray[np.float64]
 MAX_ROUNDS = 8
 ROUND_CELLS = 6000  # most cells in one kernel, to bound its memory
-MIN_ISI = 4  # interspike intervals a cell needs to count for the coefficient of variation
 ADAPTATION_INTERVAL = 10.0  # ms
 
 
@@ -67,14 +66,15 @@ def draw_inputs(cell: Cell, n: int, rng: np.random.Generator, heterogeneous: boo
     In-degrees come from a Latin hypercube over the channels' distributions, so that a few dozen cells already
     represent them. Where the synapses of a pair vary, the cell's arrivals are merged into one Poisson train with
     the same first two moments: with m_i synapses of pair i, sum(m_i)^2 / sum(m_i^2) trains of sum(m_i^2) / sum(m_i)
-    synapses each (Campbell's theorem).
+    synapses each (Campbell's theorem). The m_i follow a gamma law: rounding a normal law to whole numbers of at
+    least 1 would raise a mean of 1.5 to 1.6.
     """
     shape = (n, len(cell.channels))
     pairs, events, quantum = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     for j, channel in enumerate(cell.channels):
         pairs[:, j] = _indegrees(channel, n, rng) if heterogeneous else channel.K
         if heterogeneous and channel.synapses.sd > 0:
-            events[:, j], synapses = _merged_synapses(channel, pairs[:, j].astype(int), rng)
+            events[:, j], synapses = _merged_synapses(channel, pairs[:, j], rng)
         else:
             events[:, j], synapses = pairs[:, j], np.full(n, channel.synapses.mean)
         quantum[:, j] = channel.weight * synapses
@@ -89,14 +89,16 @@ def _indegrees(channel: Channel, n: int, rng: np.random.Generator) -> FloatArray
     return np.maximum(np.rint(norm.ppf(u, distribution.mean, distribution.sd)), 0.0)
 
 
-def _merged_synapses(channel: Channel, pairs: NDArray[np.int_], rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    owner = np.repeat(np.arange(pairs.size), pairs)
-    m = np.maximum(np.rint(rng.normal(channel.synapses.mean, channel.synapses.sd, owner.size)), 1.0)
+def _merged_synapses(channel: Channel, pairs: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    mean, sd = channel.synapses.mean, channel.synapses.sd
+    whole = np.ceil(pairs)  # a mean in-degree need not be a whole number: the last pair counts in part
+    owner = np.repeat(np.arange(pairs.size), whole.astype(int))
+    m = rng.gamma((mean / sd) ** 2, sd**2 / mean, owner.size)
     first = np.bincount(owner, m, pairs.size)
     second = np.bincount(owner, m * m, pairs.size)
     some = second > 0
-    events = np.divide(first**2, second, out=np.zeros(pairs.size), where=some)
-    return events, np.divide(second, first, out=np.full(pairs.size, channel.synapses.mean), where=some)
+    events = np.divide(first**2 * pairs, second * whole, out=np.zeros(pairs.size), where=some)
+    return events, np.divide(second, first, out=np.full(pairs.size, mean), where=some)
 
 
 # --- NEST -----------------------------------------------------------------------------------------
@@ -188,27 +190,13 @@ def _measure(nodes: Any, recorder: Any, meter: Any, adaptation: str | None, wind
     events = recorder.get("events")
     senders = np.asarray(events["senders"]).astype(int) - first
     counts = np.bincount(senders, minlength=n)
-    current = np.zeros(n)
+    current: FloatArray = np.zeros(n)
     if meter is not None:
         logged = meter.get("events")
         who = np.asarray(logged["senders"]).astype(int) - first
-        current = np.bincount(who, logged[adaptation], n) / np.maximum(np.bincount(who, minlength=n), 1)
+        total = np.bincount(who, logged[adaptation], n)
+        current = np.asarray(total / np.maximum(np.bincount(who, minlength=n), 1), float)
     return Sample(counts * 1000.0 / window, current, isi_cv(senders, np.asarray(events["times"], float), n))
-
-
-def isi_cv(senders: NDArray[np.int_], times: FloatArray, n: int) -> FloatArray:
-    """Coefficient of variation of each cell's interspike intervals, NaN below MIN_ISI intervals."""
-    order = np.lexsort((times, senders))
-    who, when = senders[order], times[order]
-    same = who[1:] == who[:-1]
-    owner, interval = who[1:][same], np.diff(when)[same]
-    count = np.bincount(owner, minlength=n)
-    safe = np.maximum(count, 1)
-    mean = np.bincount(owner, interval, n) / safe
-    variance = np.bincount(owner, interval**2, n) / safe - mean**2
-    enough = count >= MIN_ISI
-    cv = np.sqrt(np.maximum(variance, 0.0)) / np.where(mean > 0, mean, 1.0)
-    return np.where(enough, cv, np.nan)
 
 
 # --- one chunk ------------------------------------------------------------------------------------
@@ -226,7 +214,7 @@ def simulate_chunk(plan: Plan, task: Task, communicator: int | None = None) -> d
     cell, sampling = plan.parameters.cell(task.population), plan.sampling
     points = plan.grid(task.population).points(task)
     tallies = [_Tally(cell) for _ in points]
-    wanted = np.full(len(points), sampling.first_cells)
+    wanted = np.full(len(points), min(sampling.first_cells, sampling.affordable))
     for round_number in range(MAX_ROUNDS):
         if not wanted.any():
             break
@@ -272,33 +260,34 @@ class _Tally:
     def _all(self, name: str) -> FloatArray:
         return np.concatenate([getattr(s, name) for s in self._samples]) if self._samples else np.zeros(0)
 
-    def standard_error(self) -> float:
-        """Standard error of the mean rate (Hz).
+    def standard_error(self, window: float) -> float:
+        """Standard error of the mean rate (Hz), counted over `window` (ms) per cell.
 
         The in-degrees are a Latin hypercube, which integrates additive functions of them without error; what is
-        left is the variance around an additive fit (Stein 1987, doi 10.1080/00401706.1987.10488205).
+        left is the variance around an additive fit (Stein 1987, doi 10.1080/00401706.1987.10488205). A silent
+        sample is no proof of silence, so the error is never below one spike in all the time counted.
         """
         rate, z = self._all("rate"), np.concatenate(self._z)
         design = np.column_stack([np.ones(len(rate)), z, z**2])
         residual = rate - design @ np.linalg.lstsq(design, rate, rcond=None)[0]
-        # A silent sample is not proof of silence: one spike more is the least that chance could have hidden.
-        return float(np.sqrt(residual @ residual / max(len(rate) - design.shape[1], 1) / len(rate)))
+        error = np.sqrt(residual @ residual / max(len(rate) - design.shape[1], 1) / len(rate))
+        return float(max(error, 1000.0 / (len(rate) * window)))
 
     def seconds(self, sampling: Sampling) -> float:
-        return len(self._all("rate")) * (sampling.transient + sampling.window) / 1000.0
+        return len(self._all("rate")) * sampling.seconds_per_cell
 
     def more_cells(self, sampling: Sampling) -> int:
         """New cells needed for the wanted standard error, within the budget; 0 if it is reached."""
-        n, error = len(self._all("rate")), self.standard_error()
+        n, error = len(self._all("rate")), self.standard_error(sampling.window)
         target = float(sampling.target(np.array(self._all("rate").mean())))
-        affordable = int((sampling.budget - self.seconds(sampling)) / (sampling.transient + sampling.window) * 1000.0)
-        if error <= target or affordable < 16:
+        affordable = sampling.affordable - n
+        if error <= target or affordable < LEAST_CELLS:
             return 0
-        return int(min(max(np.ceil(1.1 * n * (error / target) ** 2) - n, 16), affordable))
+        return int(min(max(np.ceil(1.1 * n * (error / target) ** 2) - n, LEAST_CELLS), affordable))
 
     def summary(self, sampling: Sampling) -> dict[str, float]:
         rate, cv = self._all("rate"), self._all("cv")
-        error = self.standard_error()
+        error = self.standard_error(sampling.window)
         return {
             "rate": float(rate.mean()), "rate_sem": error, "rate_sd": float(rate.std(ddof=1)),
             "adaptation": float(self._all("adaptation").mean()),

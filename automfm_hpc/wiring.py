@@ -1,0 +1,133 @@
+"""The connections of a described network, pair by pair, at any scale.
+
+Drawn here rather than by NEST, so that the same seed gives the same network on any number of threads and ranks,
+and so that in-degrees follow the description's distributions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automfm_hpc.errors import NetworkError
+from automfm_hpc.network import Network, Projection
+from automfm_hpc.provenance import seed_for
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Connected pairs of one projection.
+
+    Parameters
+    ----------
+    pre, post : (n_pair,) int arrays
+        Indices within the source (population, or independent sources of an input) and the target.
+    synapses : (n_pair,) int array
+        Synapses of each pair; they arrive together.
+    """
+
+    pre: IntArray
+    post: IntArray
+    synapses: IntArray
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """A network's cells and connections.
+
+    Parameters
+    ----------
+    sizes : Mapping
+        Cells of each population; sources of each shared input.
+    pairs : Mapping
+        Projection name -> Pairs; projections of private inputs are left out.
+    notes : tuple of str
+        What could not stay as described at this scale.
+    """
+
+    sizes: Mapping[str, int]
+    pairs: Mapping[str, Pairs]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_pairs(self) -> int:
+        return sum(p.pre.size for p in self.pairs.values())
+
+
+def draw_wiring(network: Network, scale: float = 1.0, seed: int = 1) -> Wiring:
+    """Draw connections at random from the description's in-degrees and synapses per pair.
+
+    Population sizes (and the relays of inputs) are multiplied by `scale`, in-degrees stay. Every target's partners
+    are distinct, and nobody is connected to itself, unless the in-degree exceeds what a scaled source has:
+    then partners are drawn with replacement and a note says so. An input's sources stay as many as they are.
+
+    Raises
+    ------
+    NetworkError
+        If `scale` is not positive, or an in-degree exceeds the source's size at full scale.
+    """
+    if not scale > 0:
+        raise NetworkError(f"a scale of {scale:g} leaves no cells", where=network.name)
+    sizes = {p.name: max(1, round(p.size * scale)) for p in network.populations}
+    relays = {i.name: max(i.sources, round((i.relays or i.sources) * scale))
+              for i in network.inputs if i.sources is not None}
+    pairs: dict[str, Pairs] = {}
+    notes: list[str] = []
+    for number, p in enumerate(network.projections):
+        if p.source not in sizes and p.source not in relays:
+            continue
+        rng = np.random.default_rng([seed_for(seed, "wiring", p.name), number])
+        available = relays.get(p.source, sizes.get(p.source, 0)) - (p.source == p.target)
+        if p.indegree.mean > available and scale >= 1:
+            raise NetworkError(f"in-degree {p.indegree.mean:g} is larger than the {available} cells of {p.source}",
+                               where=f"{network.name}: {p.name}", remedy="Lower the in-degree or enlarge the source.")
+        drawn, repeated = _draw(p, available, sizes[p.target], rng)
+        if repeated:
+            notes.append(f"{p.name}: in-degree {p.indegree.mean:g} (sd {p.indegree.sd:g}) of {available} cells: "
+                         "some pairs stand more than once")
+        pairs[p.name] = _through_relays(network, p, drawn, relays, seed)
+    sources = {i.name: i.sources for i in network.inputs if i.sources is not None}
+    return Wiring(sizes | sources, pairs, tuple(notes))
+
+
+def _draw(p: Projection, available: int, n_target: int, rng: np.random.Generator) -> tuple[Pairs, bool]:
+    K = _whole(p.indegree.mean, p.indegree.sd, n_target, rng)
+    with_replacement = K > max(available, 0)
+    chosen = [
+        rng.integers(0, max(available, 1), k) if more else rng.choice(available, k, replace=False, shuffle=False)
+        for k, more in zip(K, with_replacement, strict=True)
+    ]
+    pre = np.concatenate(chosen).astype(np.int64) if chosen else np.empty(0, np.int64)
+    post = np.repeat(np.arange(n_target), K)
+    if p.source == p.target and available > 0:
+        pre = pre + (pre >= post)  # skip oneself
+    synapses = np.maximum(_whole(p.synapses.mean, p.synapses.sd, pre.size, rng), 1)
+    return Pairs(pre, post, synapses), bool(with_replacement.any())
+
+
+def _whole(mean: float, sd: float, n: int, rng: np.random.Generator) -> IntArray:
+    """Whole numbers of the given mean and spread; a mean that is no whole number is rounded up or down at random."""
+    if sd == 0:
+        return (np.floor(mean) + (rng.random(n) < mean % 1.0)).astype(np.int64)
+    return np.maximum(np.rint(rng.normal(mean, sd, n)), 0).astype(np.int64)
+
+
+def _through_relays(network: Network, p: Projection, drawn: Pairs, relays: Mapping[str, int], seed: int) -> Pairs:
+    """Replace a relay by the source it repeats: cells that share a relay, or a source, share its spikes."""
+    if p.source not in relays:
+        return drawn
+    sources = next(i.sources for i in network.inputs if i.name == p.source) or 1
+    owner = relay_sources(relays[p.source], sources, seed, p.source)
+    return Pairs(owner[drawn.pre], drawn.post, drawn.synapses)
+
+
+def relay_sources(n_relay: int, n_source: int, seed: int, name: str) -> IntArray:
+    """Source of each relay, shape (n_relay,): at random, every source having at least one."""
+    rng = np.random.default_rng([seed_for(seed, "relays", name), n_relay])
+    owner = np.concatenate([np.arange(n_source), rng.integers(0, n_source, n_relay - n_source)])
+    return rng.permutation(owner).astype(np.int64)
