@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -173,10 +174,14 @@ class Network:
             return self
         if name not in self.variants:
             raise NetworkError(f"no variant '{name}'", where=self.name, remedy=suggest(name, self.variants))
+        if self.variant in self.variants:
+            raise NetworkError(f"is the variant '{self.variant}' already", where=self.name,
+                               remedy=f"Apply '{name}' to the network it was made from.")
         variant = self.variants[name]
-        changed = self
+        where, changed = f"{self.name}: variants.{name}.changes", self
         for key, change in variant.get("changes", {}).items():
-            changed = change_value(changed, key, change, where=f"{self.name}: variants.{name}.changes")
+            changed = change_value(changed, key, change, where=where)
+        _check_receptors(changed, where)
         return replace(changed, variant=name, pathology=variant.get("pathology", self.pathology))
 
     def to_dict(self) -> dict[str, Any]:
@@ -271,6 +276,8 @@ class _Loader(yaml.SafeLoader):
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise NetworkError("a key must be a single word", where=f"line {key_node.start_mark.line + 1}")
         if key_node.value in seen:
             raise NetworkError(f"key '{key_node.value}' stands twice", where=f"line {key_node.start_mark.line + 1}")
         seen.add(key_node.value)
@@ -295,15 +302,8 @@ def load(name_or_file: str | Path) -> Network:
     NetworkError
         Naming the file, the place in it, and what to write instead.
     """
-    path = Path(name_or_file)
-    if str(name_or_file) in builtin_names():
-        content = (resources.files("automfm_hpc") / "networks" / f"{name_or_file}.yaml").read_text("utf-8")
-        where = str(name_or_file)
-    elif path.is_file():
-        content, where = path.read_text("utf-8"), str(path)
-    else:
-        raise NetworkError("is neither a file nor a built-in network", where=str(name_or_file),
-                           remedy=suggest(name_or_file, builtin_names()))
+    where = str(name_or_file)
+    content = _content(where)
     try:
         data = yaml.load(content, _Loader)
     except yaml.YAMLError as error:
@@ -311,6 +311,18 @@ def load(name_or_file: str | Path) -> Network:
     except NetworkError as error:
         raise NetworkError(error.what, where=f"{where}, {error.where}") from None
     return from_dict(data, where)
+
+
+def _content(name_or_file: str) -> str:
+    if name_or_file in builtin_names():
+        return (resources.files("automfm_hpc") / "networks" / f"{name_or_file}.yaml").read_text("utf-8")
+    if not Path(name_or_file).is_file():
+        raise NetworkError("is neither a file nor a built-in network", where=name_or_file,
+                           remedy=suggest(name_or_file, builtin_names()))
+    try:
+        return Path(name_or_file).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise NetworkError(f"cannot be read as text ({error})", where=name_or_file) from None
 
 
 def from_dict(data: object, where: str = "network") -> Network:
@@ -326,9 +338,12 @@ def from_dict(data: object, where: str = "network") -> Network:
         inputs=inputs,
         projections=(),
         T=root.quantity("T", "ms", 5.0, positive=True),
-        groups=MappingProxyType({k: tuple(map(str, n.data)) for k, n in root.items("groups", optional=True)}),
-        **{k: str(root.get(k, d)) for k, d in [("description", ""), ("region", ""), ("species", ""),
-                                                ("pathology", "control"), ("variant", "control")]},
+        description=str(root.get("description", "")),
+        region=str(root.get("region", "")),
+        species=str(root.get("species", "")),
+        pathology=str(root.get("pathology", "control")),
+        variant=str(root.get("variant", "control")),
+        groups=MappingProxyType({k: _group(n) for k, n in root.items("groups", optional=True)}),
     )
     _check_names(network, where)
     network = replace(network, projections=tuple(_projection(n, k, network)
@@ -347,9 +362,16 @@ def _with_variants(network: Network, root: _Node) -> Network:
                 raise NetworkError("is neither a quantity nor a factor like 'x0.76'", where=change.where)
         variants[name] = MappingProxyType(dict(node.data))
     network = replace(network, variants=MappingProxyType(variants))
-    for name in variants:
-        network.with_variant(name)  # a variant that cannot be applied is an error of the description
+    if network.variant not in variants:
+        for name in variants:
+            network.with_variant(name)  # a variant that cannot be applied is an error of the description
     return network
+
+
+def _group(node: _Node) -> tuple[str, ...]:
+    if not isinstance(node.data, list) or not node.data:
+        raise NetworkError("must be a list of populations, as [BC, SC]", where=node.where)
+    return tuple(map(str, node.data))
 
 
 @dataclass(frozen=True)
@@ -506,9 +528,12 @@ def _working_points(root: _Node, network: Network) -> Mapping[str, tuple[float, 
 
 
 def _check_names(network: Network, where: str) -> None:
-    both = set(network.population_names) & set(network.input_names)
-    if both:
-        raise NetworkError(f"'{min(both)}' is both a population and an input", where=where)
+    names = [*network.population_names, *network.input_names, *network.groups]
+    for name in names:
+        if not re.fullmatch(r"\w[\w+-]*", name):
+            raise NetworkError(f"'{name}' cannot be a name", where=where, remedy="Use letters, digits, _, + and -.")
+        if names.count(name) > 1:
+            raise NetworkError(f"'{name}' names two things among populations, inputs and groups", where=where)
     for group, members in network.groups.items():
         for member in members:
             if member not in network.population_names:
@@ -551,7 +576,7 @@ def to_dict(network: Network) -> dict[str, Any]:
     result["projections"] = {p.name: _projection_dict(p, network) for p in network.projections}
     result["variants"] = {k: {**v, "changes": dict(v["changes"])} for k, v in network.variants.items()}
     result["working_points"] = {k: [text(r, "Hz") for r in v] for k, v in network.working_points.items()}
-    return {k: v for k, v in result.items() if v != {} and v != ""}
+    return {k: v for k, v in result.items() if v not in ({}, "")}
 
 
 def _population_dict(population: Population) -> dict[str, Any]:

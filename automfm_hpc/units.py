@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
@@ -41,7 +42,7 @@ def parse(value: object, unit: str, where: str) -> float:
     except Exception:
         raise NetworkError(f"'{value}' is not a quantity", where=where,
                            remedy=f"Write for example '1.5 {unit}'.") from None
-    if number != number or number in (float("inf"), float("-inf")):
+    if not math.isfinite(number):
         raise NetworkError(f"'{value}' is not a finite quantity", where=where)
     return number
 
