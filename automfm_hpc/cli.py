@@ -15,7 +15,8 @@ from automfm_hpc.errors import AutomfmError, PlanError, UsageError, suggest
 from automfm_hpc.stages import Run
 
 DESCRIPTION = "Mean-field models of spiking networks, derived automatically."
-EXAMPLE = "Example: automfm run cerebellum --out runs/cerebellum; on 8 ranks: mpiexec -n 8 python -m mpi4py -m automfm_hpc run ..."
+EXAMPLE = ("Example: automfm run cerebellum --out runs/cerebellum; "
+           "on 8 ranks: mpiexec -n 8 python -m mpi4py -m automfm_hpc run ...")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -206,6 +207,8 @@ def do_run(arguments: argparse.Namespace) -> int:
         with stages.on_root(pool) as root:
             if root:
                 plan = _plan_of(arguments, arguments.network)
+                if not run.plan.is_file():
+                    stages.prepare_nest(plan.network, told)
                 new = stages.write_plan(run, plan)
                 told(f"plan: {plan.id}, {len(plan.tasks())} chunks" + ("" if new else ", going on"))
         stages.simulate(run, pool, told)
@@ -244,7 +247,8 @@ def do_plan(arguments: argparse.Namespace) -> int:
             new = stages.write_plan(run, plan)
             print(f"{run.plan}: {plan.id}, {len(plan.tasks())} chunks" + ("" if new else ", as it was"))
             for grid in plan.grids:
-                spans = ", ".join(f"{a} {c[0]:g} to {c[-1]:g} Hz ({len(c)})" for a, c in zip(grid.axes, grid.coordinates))
+                spans = ", ".join(f"{axis} {c[0]:g} to {c[-1]:g} Hz ({len(c)})"
+                                  for axis, c in zip(grid.axes, grid.coordinates))
                 print(f"  {grid.population}: {spans}")
     return 0
 
@@ -307,9 +311,11 @@ def parse_drive(terms: Sequence[str], inputs: Sequence[str]) -> dict[str, float]
     """`['mf=20']` -> {'mf': 20.0}, every input named once."""
     drive: dict[str, float] = {}
     for term in terms:
-        name, sign, value = term.partition("=")
+        name, _, value = term.partition("=")
         if name not in inputs:
             raise UsageError(f"no input '{name}'", where="--drive", remedy=suggest(name, inputs))
+        if name in drive:
+            raise UsageError(f"'{name}' is given twice", where="--drive")
         try:
             drive[name] = float(value)
         except ValueError:
@@ -372,13 +378,14 @@ def do_doctor(arguments: argparse.Namespace) -> int:
     from automfm_hpc.nest_models import compile_module
 
     for receptors in arguments.compile or []:
-        print(compile_module(receptors))
+        log(f"doctor: {compile_module(receptors)}")
     findings = examine()
     if arguments.json:
         print(json.dumps([vars(f) for f in findings]))
     else:
         for f in findings:
-            print(f"{'ok  ' if f.ok else 'FAIL'} {f.name:<18} {f.found}" + (f"\n     mend: {f.remedy}" if f.remedy else ""))
+            mend = f"\n     mend: {f.remedy}" if f.remedy else ""
+            print(f"{'ok  ' if f.ok else 'FAIL'} {f.name:<18} {f.found}{mend}")
     return 0 if all(f.ok or f.optional for f in findings) else 1
 
 

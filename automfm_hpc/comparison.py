@@ -105,8 +105,8 @@ def table(comparison: Mapping[str, Any], order: int = 2) -> str:
     head = f"{'Hz':<16}" + "".join(f"{d:>8}" for d in drives) + f"{'error':>9}"
     lines = [f"stationary rates, order {order}, no gain; columns: {inputs} (Hz)", head]
     for name, row in rows.items():
-        error = row.get("mean_absolute_error")
-        lines.append(f"{name:<16}" + "".join(f"{r:8.1f}" for r in row["rates"]) + (f"{error:9.2f}" if error is not None else ""))
+        error = f"{row['mean_absolute_error']:9.2f}" if "mean_absolute_error" in row else ""
+        lines.append(f"{name:<16}" + "".join(f"{r:8.1f}" for r in row["rates"]) + error)
         if "reference" in row:
             lines.append(f"{'  known':<16}" + "".join(f"{r:8.1f}" for r in row["reference"]))
     return "\n".join(lines)

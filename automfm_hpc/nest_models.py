@@ -182,9 +182,9 @@ def compiler(nest: NestInstallation) -> list[str]:
     for name in names:
         if shutil.which(name, path=_search_path()):
             return [name]
-    package = "libopenmpi-dev (or your MPI's compiler wrapper)" if nest.has_mpi else "g++"
+    package = "libopenmpi-dev" if nest.has_mpi else "g++"
     raise SimulationError(f"no C++ compiler found ({', '.join(names)})", where="nest_models",
-                          remedy=f"Install {package}, for example: apt-get install {package.split()[0]}; or set CXX.")
+                          remedy=f"Install one, for example: apt-get install {package}; or set CXX.")
 
 
 def compile_module(receptors: int) -> Path:

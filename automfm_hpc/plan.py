@@ -26,6 +26,7 @@ FORMAT = 1
 MARGIN = 1.25  # grids reach this much beyond the highest working point
 POINTS = {1: 24, 2: 12, 3: 8, 4: 6}  # default points per axis for that many axes
 CHUNK_POINTS = 12
+LEAST_CELLS = 16  # for a standard error
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Sampling:
     dt : float
         Resolution (ms).
     first_cells : int
-        Cells per point of the first round.
+        Cells per point of the first round, if the budget allows.
     heterogeneous : bool
         Whether cells draw their in-degrees from the description's distributions.
     """
@@ -61,10 +62,26 @@ class Sampling:
 
     def __post_init__(self) -> None:
         for name in ("precision", "floor", "budget", "window", "dt"):
-            if not getattr(self, name) > 0:
-                raise PlanError(f"must be larger than 0, not {getattr(self, name):g}", where=f"sampling.{name}")
-        if self.first_cells < 16:
-            raise PlanError("a standard error needs at least 16 cells", where="sampling.first_cells")
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise PlanError(f"must be finite and larger than 0, not {value:g}", where=f"sampling.{name}")
+        if not 0 <= self.transient < math.inf:
+            raise PlanError(f"must be finite and not negative, not {self.transient:g}", where="sampling.transient")
+        if self.first_cells < LEAST_CELLS:
+            raise PlanError(f"a standard error needs at least {LEAST_CELLS} cells", where="sampling.first_cells")
+        if self.affordable < LEAST_CELLS:
+            raise PlanError(f"{self.budget:g} s are too few for the {LEAST_CELLS} cells that a standard error needs",
+                            where="sampling.budget", remedy=f"Give at least {LEAST_CELLS * self.seconds_per_cell:g} s.")
+
+    @property
+    def seconds_per_cell(self) -> float:
+        """Simulated time of one cell (s), the transient included."""
+        return (self.transient + self.window) / 1000.0
+
+    @property
+    def affordable(self) -> int:
+        """Cells per point within the budget."""
+        return math.floor(self.budget / self.seconds_per_cell + 1e-9)
 
     def target(self, rate: NDArray[np.float64]) -> NDArray[np.float64]:
         """Standard error (Hz) below which sampling stops."""
@@ -284,8 +301,8 @@ def read_working_points(path: str | Path, network: Network) -> dict[str, tuple[f
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         columns = {k: tuple(float(r[k]) for r in rows) for k in (rows[0] if rows else {})}
-    except FileNotFoundError:
-        raise PlanError("no such file", where=str(path)) from None
+    except OSError as error:
+        raise PlanError(f"cannot be read ({error.strerror})", where=str(path)) from None
     except (TypeError, ValueError) as error:
         raise PlanError(f"is not a table of rates ({error})", where=str(path)) from None
     known = {*network.population_names, *network.input_names, *network.groups}

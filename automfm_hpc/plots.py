@@ -142,8 +142,8 @@ def _curves(panel: Axes, names: tuple[str, ...], view: Any, rate: FloatArray, se
 def _map(figure: Any, panel: Axes, x: FloatArray, y: FloatArray, values: FloatArray, names: tuple[str, ...],
          title: str, colours: str, centre: float | None) -> None:
     limit = float(np.nanmax(np.abs(values))) or 1.0
-    bounds = {} if centre is None else {"vmin": -limit, "vmax": limit}
-    mesh = panel.pcolormesh(x, y, values.T, shading="nearest", cmap=colours, **bounds)
+    low, high = (None, None) if centre is None else (-limit, limit)
+    mesh = panel.pcolormesh(x, y, values.T, shading="nearest", cmap=colours, vmin=low, vmax=high)
     panel.set(xlabel=f"{names[0]} (Hz)", ylabel=f"{names[1]} (Hz)", title=title)
     figure.colorbar(mesh, ax=panel)
 
@@ -158,7 +158,8 @@ def draw_rates(comparison: Mapping[str, Any]) -> Any:
     names = list(next(iter(orders.values())))
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
-    figure, panels = plt.subplots(rows, columns, figsize=(3.6 * columns, 2.7 * rows), squeeze=False, layout="constrained")
+    size = (3.6 * columns, 2.7 * rows)
+    figure, panels = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     first = next(iter(comparison["drives"][0]))
     drive = [d[first] for d in comparison["drives"]]
     for panel, name in zip(panels.flat, names, strict=False):

@@ -98,9 +98,13 @@ def write_plan(run: Run, plan: Plan) -> bool:
         return False
     if run.folder.is_dir() and any(run.folder.iterdir()) and not run.network.is_file():
         raise PlanError("is not empty and holds no run", where=str(run.folder), remedy="Choose another --out.")
-    run.folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(run.network, plan.network.to_yaml())
-    write_json(run.plan, plan.to_dict())
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(run.network, plan.network.to_yaml())
+        write_json(run.plan, plan.to_dict())
+    except OSError as error:
+        raise PlanError(f"cannot be written ({error.strerror})", where=str(run.folder),
+                        remedy="Choose another --out.") from None
     return True
 
 
@@ -123,15 +127,31 @@ def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
 # --- simulate -------------------------------------------------------------------------------------
 
 
+def prepare_nest(network: Network, log: Log) -> None:
+    """Find NEST and compile the neuron models the network needs, before anything is written.
+
+    Raises
+    ------
+    SimulationError
+        NEST or the compiler is missing.
+    """
+    from automfm_hpc import nest_models
+
+    nest_models.find_nest()
+    for receptors in receptor_counts(network):
+        if not nest_models.module_path(receptors).is_file():
+            log(f"simulate: compiling the neuron model with {receptors} receptors for this NEST")
+        nest_models.compile_module(receptors)
+
+
 def simulate(run: Run, pool: Any, log: Log, retry_failed: bool = True) -> dict[str, Any]:
     """Fill the missing chunks of ``rates.zarr`` on all ranks.
 
     Returns
     -------
     dict
-        On every rank: chunks, done_before, simulated, failed, seconds.
+        On every rank: chunks, done_before, simulated, seconds.
     """
-    from automfm_hpc import nest_models
     from automfm_hpc.pools import map_tasks
     from automfm_hpc.progress import progress
     from automfm_hpc.simulate import simulate_chunk
@@ -142,15 +162,14 @@ def simulate(run: Run, pool: Any, log: Log, retry_failed: bool = True) -> dict[s
     total = len(plan.tasks())
     with on_root(pool) as root:
         if root:
+            if not run.rates.exists():
+                prepare_nest(plan.network, log)
             store = RateStore.create(run.rates, plan)
             wanted = {(t.population, t.chunk) for t in store.missing(retry_failed=retry_failed)}
             missing = [n for n, t in enumerate(plan.tasks()) if (t.population, t.chunk) in wanted]
             log(f"simulate: {len(missing)} of {total} chunks to do on {pool.size} rank(s)")
             if missing:
-                for receptors in receptor_counts(plan.network):
-                    if not nest_models.module_path(receptors).is_file():
-                        log(f"simulate: compiling the neuron model with {receptors} receptors for this NEST")
-                    nest_models.compile_module(receptors)
+                prepare_nest(plan.network, log)
     missing = pool.bcast(missing)
     store = RateStore.open(run.rates, plan)
     tasks = [plan.tasks()[n] for n in missing]
@@ -219,7 +238,8 @@ def fit(run: Run, pool: Any, log: Log) -> None:
                                remedy=f"Run `automfm simulate {run.folder}` first.")
             grids = [store.rate_grid(cell.population) for cell in plan.parameters.cells]
             results = fit_all(plan.parameters.cells, grids, scheduler=scheduler, seed=plan.seed)
-            write_json(run.fits, {"plan": plan.id, "fits": {r.transfer_function.population: r.to_dict() for r in results}})
+            documents = {r.transfer_function.population: r.to_dict() for r in results}
+            write_json(run.fits, {"plan": plan.id, "fits": documents})
             mean_field(plan, results).save(run.model)
             for r in results:
                 log(f"fit: {r.transfer_function.population}: {r.kind}, RMSE {r.score.rmse:.2f} Hz, "
@@ -231,11 +251,11 @@ def mean_field(plan: Plan, results: Any) -> Any:
     from automfm_hpc.mean_field import MeanField
 
     p, network = plan.parameters, plan.network
+    scores = {r.transfer_function.population: {"kind": r.kind, "rmse": r.score.rmse, "cv": r.score.cv} for r in results}
     metadata = {
         "network": network.name, "variant": network.variant, "pathology": network.pathology, "region": network.region,
         "species": network.species, "plan": plan.id, "versions": versions(),
-        "groups": {k: list(v) for k, v in network.groups.items()},
-        "scores": {r.transfer_function.population: {"kind": r.kind, "rmse": r.score.rmse, "cv": r.score.cv} for r in results},
+        "groups": {k: list(v) for k, v in network.groups.items()}, "scores": scores,
     }  # fmt: skip
     return MeanField(p.populations, p.inputs, tuple(r.transfer_function for r in results), p.N, p.T, metadata)
 
@@ -258,7 +278,8 @@ def solve(run: Run, pool: Any, log: Log, duration: float = 0.6) -> dict[str, Any
     with on_root(pool) as root:
         if root:
             if not run.model.exists():
-                raise MeanFieldError("has no model", where=str(run.folder), remedy=f"Run `automfm fit {run.folder}` first.")
+                raise MeanFieldError("has no model", where=str(run.folder),
+                                     remedy=f"Run `automfm fit {run.folder}` first.")
             plan, model = run.read_plan(), MeanField.load(run.folder)
             drives = working_drives(plan.network)
             rates = stationary(model, drives, duration)
