@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import xarray
 
 
-class ModelSource(DataSource):  # type: ignore[misc]
+class ModelSource(DataSource):
     """One model of a library.
 
     Parameters
@@ -59,7 +59,7 @@ class ModelSource(DataSource):  # type: ignore[misc]
         """Nothing stays open."""
 
 
-class ModelCatalog(Catalog):  # type: ignore[misc]
+class ModelCatalog(Catalog):
     """The models of a library, or those that meet the conditions of `search`.
 
     Parameters

@@ -14,7 +14,6 @@ Start as ``mpiexec -n N python -m mpi4py -m automfm_hpc ...``.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import time
@@ -29,16 +28,12 @@ import numpy as np
 
 from automfm_hpc.errors import AutomfmError, LauncherError, UsageError, suggest
 from automfm_hpc.progress import Report
+from automfm_hpc.threads import limit_threads
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-START = "mpiexec -n N python -m mpi4py -m automfm_hpc ..."
 _PREFIXES = ("PMI_", "PMIX_", "OMPI_", "PRTE_", "HYDI_", "HYDRA_", "MPI_LOCAL")
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS",
-            "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")
-_SET_THREADS = tuple(f"{prefix}openblas_set_num_threads{suffix}" for prefix in ("", "scipy_")
-                     for suffix in ("", "64_", "_64"))
 
 
 class Pool(Protocol):
@@ -234,7 +229,8 @@ class Ranks:
 
     def bcast(self, value: T) -> T:
         self.barrier()  # a blocking broadcast would keep the waiting ranks at full load
-        return self.comm.bcast(value, root=0)  # type: ignore[no-any-return]
+        shared: T = self.comm.bcast(value, root=0)
+        return shared
 
     @contextmanager
     def executor(self) -> Iterator[Any]:
@@ -394,22 +390,3 @@ def scrub_launcher_environment(environment: MutableMapping[str, str] | None = No
     for name in names:
         del env[name]
     return names
-
-
-def limit_threads() -> None:
-    """One BLAS thread per process, in the libraries loaded already and those loaded from now on."""
-    for name in _THREADS:
-        os.environ[name] = "1"
-    for library in _loaded("openblas"):
-        for name in _SET_THREADS:
-            if hasattr(library, name):
-                getattr(library, name)(1)
-
-
-def _loaded(part: str) -> list[ctypes.CDLL]:
-    """Shared libraries of this process with `part` in their file name (Linux; elsewhere none)."""
-    if not os.path.exists("/proc/self/maps"):
-        return []
-    with open("/proc/self/maps", encoding="utf-8") as file:
-        paths = {line.split(maxsplit=5)[5].strip() for line in file if len(line.split(maxsplit=5)) == 6}
-    return [ctypes.CDLL(p) for p in sorted(paths) if part in os.path.basename(p)]

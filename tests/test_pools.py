@@ -15,12 +15,12 @@ from automfm_hpc.pools import (
     Launcher,
     Serial,
     launcher,
-    limit_threads,
     map_tasks,
     open_pool,
     scrub_launcher_environment,
 )
 from automfm_hpc.progress import progress
+from automfm_hpc.threads import limit_threads
 
 ROOT = Path(__file__).parent.parent
 
@@ -86,12 +86,12 @@ def test_unknown_pool_is_a_usage_error():
 def test_one_thread_even_if_numpy_was_loaded_before():
     program = """
 import ctypes, os, numpy
-from automfm_hpc import pools
+from automfm_hpc import threads as t
 def threads():
-    return [getattr(lib, f"scipy_openblas_get_num_threads{s}")() for lib in pools._loaded("openblas")
+    return [getattr(lib, f"scipy_openblas_get_num_threads{s}")() for lib in t.loaded("openblas")
             for s in ("", "64_") if hasattr(lib, f"scipy_openblas_get_num_threads{s}")]
 before = threads()
-pools.limit_threads()
+t.limit_threads()
 assert all(n == 1 for n in threads()), threads()
 assert os.environ["OMP_NUM_THREADS"] == "1"
 print(before)
