@@ -195,8 +195,9 @@ def _measure(nodes: Any, recorder: Any, meter: Any, adaptation: str | None, wind
         logged = meter.get("events")
         who = np.asarray(logged["senders"]).astype(int) - first
         total = np.bincount(who, logged[adaptation], n)
-        current = np.asarray(total / np.maximum(np.bincount(who, minlength=n), 1), float)
-    return Sample(counts * 1000.0 / window, current, isi_cv(senders, np.asarray(events["times"], float), n))
+        current = total / np.maximum(np.bincount(who, minlength=n), 1)
+    rate: FloatArray = counts * 1000.0 / window
+    return Sample(rate, current, isi_cv(senders, np.asarray(events["times"], float), n))
 
 
 # --- one chunk ------------------------------------------------------------------------------------
