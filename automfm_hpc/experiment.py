@@ -1,0 +1,164 @@
+"""Trials of the spiking network: which protocols, which seeds, at which scale. Frozen data, like the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automfm_hpc.errors import UsageError
+from automfm_hpc.network import Network
+from automfm_hpc.protocols import Protocol, constant
+from automfm_hpc.provenance import content_hash, seed_for
+
+MEASURES = {  # name -> (units, what it is)
+    "rate": ("Hz", "firing rate, mean over cells"),
+    "rate_sd": ("Hz", "standard deviation of the rate over cells"),
+    "active": ("1", "fraction of cells that fired"),
+    "cv": ("1", "coefficient of variation of the interspike intervals"),
+    "fano": ("1", "Fano factor of spike counts in 100 ms"),
+    "correlation": ("1", "mean correlation coefficient of two cells' counts in 5 ms"),
+}
+WORKING_FRACTIONS = (0.04, 0.2, 0.4, 0.6, 0.8)  # of an input's range
+MOST_CELLS = 50_000  # larger networks are run at a scale that leaves this many
+BIN = 1.0  # ms
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One protocol with one seed."""
+
+    protocol: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Every protocol with every seed.
+
+    Parameters
+    ----------
+    network : Network
+        With the variant applied.
+    protocols : tuple of Protocol
+        All of the same duration.
+    seeds : int
+        Number of seeds; each draws connections, initial states and noise anew.
+    scale : float
+        Factor of the population sizes.
+    dt : float
+        Resolution (ms).
+    processes : int
+        Virtual processes of one trial.
+    root : int
+        Root of the seeds.
+    """
+
+    network: Network
+    protocols: tuple[Protocol, ...]
+    seeds: int = 1
+    scale: float = 1.0
+    dt: float = 0.1
+    processes: int = 1
+    root: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.protocols or self.seeds < 1:
+            raise UsageError("an experiment needs at least one protocol and one seed", where="experiment")
+        if len({p.duration for p in self.protocols}) > 1:
+            raise UsageError("the protocols of an experiment must last equally long", where="experiment")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Populations and shared inputs: what is recorded."""
+        return self.network.population_names + tuple(i.name for i in self.network.inputs if i.sources is not None)
+
+    @property
+    def bins(self) -> int:
+        return round(self.protocols[0].duration / BIN)
+
+    @property
+    def id(self) -> str:
+        return content_hash(self.to_dict())
+
+    def trials(self) -> tuple[Trial, ...]:
+        return tuple(Trial(p, s) for s in range(self.seeds) for p in range(len(self.protocols)))
+
+    def seed_of(self, trial: Trial) -> int:
+        return seed_for(self.root, "trial", self.protocols[trial.protocol].name, trial.seed)
+
+    def to_dict(self) -> dict[str, Any]:
+        described = self.network.to_dict()
+        for key in ("working_points", "variants", "description"):
+            described.pop(key, None)  # they do not change what is simulated
+        return {"network": described, "protocols": [p.to_dict() for p in self.protocols], "seeds": self.seeds,
+                "scale": self.scale, "dt": self.dt, "processes": self.processes, "root": self.root}
+
+
+def working_experiment(
+    network: Network, drives: Sequence[Mapping[str, float]] | None = None, *, seeds: int = 1, scale: float | None = None,
+    duration: float = 1000.0, presimulation: float = 500.0, root: int = 1,
+) -> Experiment:  # fmt: skip
+    """The network at constant inputs, to find its working points.
+
+    Parameters
+    ----------
+    network : Network
+    drives : sequence of mappings, optional
+        Rates (Hz) of all inputs; default: WORKING_FRACTIONS of their ranges, all inputs together.
+    scale : float, optional
+        Default: 1, or less for networks of more than MOST_CELLS cells.
+    """
+    if drives is None:
+        drives = [{i.name: i.rate_range[0] + f * (i.rate_range[1] - i.rate_range[0]) for i in network.inputs}
+                  for f in WORKING_FRACTIONS]
+    if scale is None:
+        scale = min(1.0, MOST_CELLS / sum(p.size for p in network.populations))
+    slow = max([p.parameters["tau_w"] for p in network.populations if p.parameters.get("b")], default=0.0)
+    presimulation = max(presimulation, 3.0 * slow)
+    protocols = tuple(constant({k: round(v, 6) for k, v in d.items()}, duration, presimulation) for d in drives)
+    return Experiment(network, protocols, seeds, scale, root=root)
+
+
+def simulate_trial(experiment: Experiment, trial: Trial, communicator: int | None = None) -> dict[str, NDArray[Any]]:
+    """Run one trial in NEST and reduce it.
+
+    Returns
+    -------
+    dict
+        MEASURES, each (n_name,); activity (n_name, n_bin) in Hz; timing (5,): seconds of building, connecting,
+        presimulating, simulating, and MiB of memory.
+    """
+    from automfm_hpc import spikes, spiking
+
+    recording = spiking.run_trial(
+        experiment.network, experiment.protocols[trial.protocol], experiment.seed_of(trial), scale=experiment.scale,
+        wiring=_true_wiring(experiment.network), dt=experiment.dt, processes=experiment.processes,
+        communicator=communicator,
+    )  # fmt: skip
+    values: dict[str, NDArray[Any]] = dict(spiking.measure(recording, experiment.names))
+    values["activity"] = np.array([spikes.activity(recording.spikes[n], BIN) for n in experiment.names])
+    t = recording.timing
+    values["timing"] = np.array([t.build, t.connect, t.presimulate, t.simulate, t.memory])
+    return values
+
+
+def _true_wiring(network: Network) -> Any:
+    """The true connections of an imported network; None for a described one."""
+    if getattr(network, "connections", None) is None:
+        return None
+    from automfm_hpc.wiring import load_wiring
+
+    return load_wiring(network)
+
+
+def working_points(rates: Any, experiment: Experiment) -> dict[str, tuple[float, ...]]:
+    """Rates (Hz) of every population and input over the drives, averaged over seeds, for `make_plan`."""
+    mean = rates["rate"].mean("seed")
+    points = {i.name: tuple(float(p.background[i.name]) for p in experiment.protocols) for i in experiment.network.inputs}
+    for name in experiment.network.population_names:
+        points[name] = tuple(round(float(r), 4) for r in mean.sel(name=name).values)
+    return points
