@@ -66,7 +66,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     plan = folder / "plan"
     automfm(0, "plan", options.network, "--out", plan, "--points", options.points, "--budget", options.budget)
     warm = folder / "warm"
-    automfm(0, "plan", options.network, "--out", warm, "--points", 4, "--budget", 1, "--precision", 1)
+    automfm(0, "plan", options.network, "--out", warm, "--points", 4, "--budget", 25, "--precision", 1)
     automfm(1, "simulate", warm)  # compiles the neuron model
     rows = [simulate(plan, ranks) for _ in range(options.repeats) for ranks in options.ranks]
     best = [min((r for r in rows if r["ranks"] == n), key=lambda r: r["seconds"]) for n in options.ranks]
