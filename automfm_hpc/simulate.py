@@ -196,8 +196,8 @@ def _measure(nodes: Any, recorder: Any, meter: Any, adaptation: str | None, wind
         who = np.asarray(logged["senders"]).astype(int) - first
         total = np.bincount(who, logged[adaptation], n)
         current = total / np.maximum(np.bincount(who, minlength=n), 1)
-    rate: FloatArray = counts * 1000.0 / window
-    return Sample(rate, current, isi_cv(senders, np.asarray(events["times"], float), n))
+    cv = isi_cv(senders, np.asarray(events["times"], float), n)
+    return Sample(counts.astype(float) * 1000.0 / window, current, cv)
 
 
 # --- one chunk ------------------------------------------------------------------------------------
