@@ -34,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run(verbs)
     _add_stages(verbs)
     _add_queries(verbs)
+    _add_import(verbs)
     _add_library(verbs)
     return parser
 
@@ -100,6 +101,14 @@ def _add_queries(verbs: Any) -> None:
     p = _verb(verbs, "doctor", do_doctor, "What is installed, what would fail, the line that mends it.")
     p.add_argument("--json", action="store_true", help="print one JSON document")
     p.add_argument("--compile", nargs="*", type=int, metavar="N", help="compile the neuron model with N receptors now")
+
+
+def _add_import(verbs: Any) -> None:
+    p = _verb(verbs, "import-bsb", do_import_bsb, "Read a BSB network with its true connections into a description.")
+    p.add_argument("file", type=Path, metavar="FILE.hdf5", help="the network that `bsb compile` wrote")
+    p.add_argument("--config", type=Path, metavar="SIM.yaml", help="configuration with the simulation part")
+    p.add_argument("--simulation", metavar="NAME", help="which simulation, where there are several")
+    p.add_argument("-o", "--out", required=True, type=Path, metavar="NETWORK.yaml", help="description to write")
 
 
 def _add_library(verbs: Any) -> None:
@@ -370,6 +379,17 @@ def do_network(arguments: argparse.Namespace) -> int:
         cells = "".join(f"{'-' if v[k] is None else format(v[k], '.4g'):>{w}}"
                         for k, w in (("K", 9), ("K_sd", 8), ("Q", 9), ("tau_syn", 9), ("E", 7), ("delay", 7)))
         print(f"  {name:<14}{cells}")
+    return 0
+
+
+def do_import_bsb(arguments: argparse.Namespace) -> int:
+    from automfm_hpc.bsb import read_bsb, write_network
+
+    bsb = read_bsb(arguments.file, arguments.config, arguments.simulation)
+    beside = write_network(bsb, arguments.out)
+    for title, lines in (("found", bsb.found), ("dropped", bsb.dropped)):
+        print("\n  ".join((f"{title}:", *(lines or ("nothing",)))))
+    print(f"wrote {arguments.out} and {beside}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -128,7 +129,11 @@ class Projection:
 
 @dataclass(frozen=True)
 class Network:
-    """A spiking network: populations joined by projections and driven by inputs."""
+    """A spiking network: populations joined by projections and driven by inputs.
+
+    `connections` is the file of its true connections, where they are known, and `connections_id` the hash of
+    that file's content: what a network is depends on the content, not on the place.
+    """
 
     name: str
     populations: tuple[Population, ...]
@@ -143,6 +148,8 @@ class Network:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _EMPTY)
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: _EMPTY)
     working_points: Mapping[str, tuple[float, ...]] = field(default_factory=lambda: _EMPTY)
+    connections: str | None = field(default=None, compare=False)
+    connections_id: str = ""
 
     @staticmethod
     def load(name_or_file: str | Path) -> Network:
@@ -233,6 +240,7 @@ def _change_listed(network: Network, quantity: str, name: str, change: object, w
         size = _changed(old.size, change, "", where)
         if round(size) < 1:
             raise NetworkError("a population needs at least one cell", where=where)
+        network = replace(network, connections=None, connections_id="")
         return _with_population(network, replace(old, size=round(size)))
     names = [p.name for p in network.projections]
     if name not in names:
@@ -244,6 +252,7 @@ def _change_listed(network: Network, quantity: str, name: str, change: object, w
     if quantity == "K":
         mean = _non_negative(_changed(before.mean, change, "", where), where)
         after: Any = Distribution(mean, before.sd * (mean / before.mean if before.mean else 0.0))
+        network = replace(network, connections=None, connections_id="")  # the true ones no longer fit
     elif before is None:
         raise NetworkError(f"{projection.name} has no {quantity}", where=where)
     else:
@@ -310,6 +319,8 @@ def load(name_or_file: str | Path) -> Network:
         raise NetworkError(f"is not valid YAML ({' '.join(str(error).split())})", where=where) from None
     except NetworkError as error:
         raise NetworkError(error.what, where=f"{where}, {error.where}") from None
+    if isinstance(data, dict) and isinstance(data.get("connections"), str):
+        data["connections"] = str(Path(where).parent / data["connections"])  # beside the description
     return from_dict(data, where)
 
 
@@ -329,7 +340,7 @@ def from_dict(data: object, where: str = "network") -> Network:
     """Check a description read from YAML or JSON and freeze it."""
     root = _Node(data, where)
     root.known("name description region species pathology variant T groups populations inputs projections "
-               "variants working_points")  # fmt: skip
+               "variants working_points connections connections_id")  # fmt: skip
     populations = tuple(_population(n, k) for k, n in root.items("populations"))
     inputs = tuple(_input(n, k) for k, n in root.items("inputs", optional=True))
     network = Network(
@@ -349,8 +360,26 @@ def from_dict(data: object, where: str = "network") -> Network:
     network = replace(network, projections=tuple(_projection(n, k, network)
                                                  for k, n in root.items("projections")))
     _check_receptors(network, where)
-    network = replace(network, working_points=_working_points(root, network))
+    connections, identity = _connections(root)
+    network = replace(network, working_points=_working_points(root, network), connections=connections,
+                      connections_id=identity)
     return _with_variants(network, root)
+
+
+def _connections(root: _Node) -> tuple[str | None, str]:
+    """File of the true connections, and the hash of its content; what a plan says of them holds without the file."""
+    if root.get("connections") is None:
+        return None, ""
+    path, said = Path(str(root.get("connections"))).absolute(), str(root.get("connections_id", ""))
+    where = f"{root.where}: connections"
+    if not path.is_file() and not said:
+        raise NetworkError(f"no such file: {path}", where=where,
+                           remedy="Put it beside the description, or run `automfm import-bsb` again.")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else said
+    if said and found != said:
+        raise NetworkError(f"{path} is not the file it was ({found}, not {said})", where=where,
+                           remedy="Run `automfm import-bsb` again.")
+    return str(path), found
 
 
 def _with_variants(network: Network, root: _Node) -> Network:
@@ -576,6 +605,7 @@ def to_dict(network: Network) -> dict[str, Any]:
     result["projections"] = {p.name: _projection_dict(p, network) for p in network.projections}
     result["variants"] = {k: {**v, "changes": dict(v["changes"])} for k, v in network.variants.items()}
     result["working_points"] = {k: [text(r, "Hz") for r in v] for k, v in network.working_points.items()}
+    result["connections"], result["connections_id"] = network.connections or "", network.connections_id
     return {k: v for k, v in result.items() if v not in ({}, "")}
 
 

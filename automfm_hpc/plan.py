@@ -161,7 +161,9 @@ class Plan:
     @property
     def id(self) -> str:
         """Content hash: what makes two runs the same run."""
-        return content_hash(self.to_dict())
+        data = self.to_dict()
+        data["network"].pop("connections", None)  # where they lie; what they are is in connections_id
+        return content_hash(data)
 
     @property
     def parameters(self) -> MeanFieldParameters:
