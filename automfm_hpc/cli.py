@@ -61,7 +61,8 @@ def _plan_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--precision", type=float, metavar="REL", help="wanted relative standard error (default 0.02)")
     p.add_argument("--budget", type=float, metavar="S", help="simulated seconds per point at most (neurons x time)")
     p.add_argument("--seed", type=int, default=1, help="root of all seeds (default 1)")
-    p.add_argument("--working-points", type=Path, metavar="CSV", help="rates (Hz), a column per population and input")
+    p.add_argument("--working-points", metavar="FROM", help="where the rates that the grids must cover come from: "
+                   "'network' (simulate it; default of run), 'description' (default of plan), or a CSV file of rates (Hz)")
     p.add_argument("--mean-in-degree", action="store_true", help="every cell has the mean in-degree")
 
 
@@ -188,20 +189,39 @@ def _existing_run(path: Path) -> Run:
     return run
 
 
-def _plan_of(arguments: argparse.Namespace, network_file: str) -> Any:
+def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: Any, origin: str) -> Any:
+    """The plan asked for, on rank 0 (None elsewhere), the folder prepared; may simulate the network on all ranks."""
     from dataclasses import replace
 
+    from automfm_hpc import stages
+    from automfm_hpc.experiment import working_experiment, working_points
     from automfm_hpc.network import load
     from automfm_hpc.plan import make_plan, read_working_points
 
-    network = load(network_file)
-    points = read_working_points(arguments.working_points, network) if arguments.working_points else None
-    plan = make_plan(network, variant=arguments.variant, points=arguments.points, seed=arguments.seed,
-                     working_points=points)
+    origin = arguments.working_points or origin
+    network = load(network_file).with_variant(arguments.variant)
+    points = None
+    if origin not in ("network", "description"):
+        points = read_working_points(Path(origin), network)
     changes = {k: v for k, v in (("precision", arguments.precision), ("budget", arguments.budget)) if v is not None}
     if arguments.mean_in_degree:
         changes["heterogeneous"] = False
-    return replace(plan, sampling=replace(plan.sampling, **changes)) if changes else plan
+
+    def planned(points: Any) -> Any:
+        plan = make_plan(network, points=arguments.points, seed=arguments.seed, working_points=points)
+        return replace(plan, sampling=replace(plan.sampling, **changes))
+
+    if origin == "network":
+        # Look for mistakes in the options, and for NEST, before anything is written or simulated.
+        planned({name: (10.0,) for name in network.population_names})
+        with stages.on_root(pool) as root:
+            if root:
+                if not run.network.is_file():
+                    stages.prepare_nest(network, _logger(pool))
+                stages.prepare(run, network)
+        experiment = working_experiment(network, root=arguments.seed)
+        points = working_points(stages.spike(run, experiment, pool, _logger(pool)), experiment)
+    return planned(points)
 
 
 # --- verbs ----------------------------------------------------------------------------------------
@@ -213,11 +233,9 @@ def do_run(arguments: argparse.Namespace) -> int:
     with _pool() as pool:
         told = _logger(pool)
         run = Run(arguments.out)
+        plan = _plan_of(arguments, arguments.network, run, pool, "network")
         with stages.on_root(pool) as root:
             if root:
-                plan = _plan_of(arguments, arguments.network)
-                if not run.plan.is_file():
-                    stages.prepare_nest(plan.network, told)
                 new = stages.write_plan(run, plan)
                 told(f"plan: {plan.id}, {len(plan.tasks())} chunks" + ("" if new else ", going on"))
         stages.simulate(run, pool, told)
@@ -250,15 +268,16 @@ def do_plan(arguments: argparse.Namespace) -> int:
         raise UsageError("--out RUN is missing", where="automfm plan")
     else:
         run = Run(out)
-    with _pool() as pool, stages.on_root(pool) as root:
-        if root:
-            plan = _plan_of(arguments, source)
-            new = stages.write_plan(run, plan)
-            print(f"{run.plan}: {plan.id}, {len(plan.tasks())} chunks" + ("" if new else ", as it was"))
-            for grid in plan.grids:
-                spans = ", ".join(f"{axis} {c[0]:g} to {c[-1]:g} Hz ({len(c)})"
-                                  for axis, c in zip(grid.axes, grid.coordinates))
-                print(f"  {grid.population}: {spans}")
+    with _pool() as pool:
+        plan = _plan_of(arguments, source, run, pool, "description")
+        with stages.on_root(pool) as root:
+            if root:
+                new = stages.write_plan(run, plan)
+                print(f"{run.plan}: {plan.id}, {len(plan.tasks())} chunks" + ("" if new else ", as it was"))
+                for grid in plan.grids:
+                    spans = ", ".join(f"{axis} {c[0]:g} to {c[-1]:g} Hz ({len(c)})"
+                                      for axis, c in zip(grid.axes, grid.coordinates))
+                    print(f"  {grid.population}: {spans}")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,51 +66,103 @@ def summary(solution: xarray.Dataset) -> tuple[NDArray[np.float64], NDArray[np.f
     return rate, np.sqrt(np.maximum(variance, 0.0))
 
 
-def compare(network: Network, rates: xarray.Dataset) -> dict[str, Any]:
-    """Rates beside the description's working points, per population and group.
+@dataclass(frozen=True)
+class Reference:
+    """Known rates to compare with.
+
+    Parameters
+    ----------
+    label : str
+        Where they come from.
+    drives : tuple of mappings
+        Input name -> rate (Hz).
+    rates : Mapping
+        Population -> rates (Hz), one per drive.
+    """
+
+    label: str
+    drives: tuple[Mapping[str, float], ...]
+    rates: Mapping[str, tuple[float, ...]]
+
+
+def described(network: Network) -> Reference | None:
+    """The description's own working points, if it has them for all inputs."""
+    known = network.working_points
+    if not network.input_names or not all(name in known for name in network.input_names):
+        return None
+    rows = zip(*(known[name] for name in network.input_names), strict=True)
+    drives = tuple(dict(zip(network.input_names, row, strict=True)) for row in rows)
+    return Reference("description", drives, {n: known[n] for n in network.population_names if n in known})
+
+
+def compare(network: Network, references: Sequence[Reference], rates: xarray.Dataset) -> dict[str, Any]:
+    """Mean-field rates beside every reference, per population and group.
+
+    Parameters
+    ----------
+    network : Network
+    references : sequence of Reference
+    rates : xarray.Dataset
+        From `stationary`, for the drives of all references one after the other.
 
     Returns
     -------
     dict
-        drives; per order and name: rates, reference, error (Hz), mean_absolute_error (Hz); warnings.
+        references: label -> drives, orders -> name -> rates, reference, mean_absolute_error (Hz), percent; warnings.
     """
-    names = [*network.population_names, *network.groups]
-    drives = [{i: float(rates[f"drive_{i}"][d]) for i in network.input_names} for d in range(rates.sizes["drive"])]
-    orders = {
-        str(order): {name: _row(network, rates.sel(order=order), name) for name in names} for order in ORDERS
-    }
-    texts = [str(w) for w in np.unique(rates["warnings"].values) if str(w)]
-    return {"drives": drives, "orders": orders, "warnings": texts,
-            "status": sorted({str(s) for s in np.unique(rates["status"].values)})}  # fmt: skip
+    result: dict[str, Any] = {"references": {}}
+    start = 0
+    for reference in references:
+        part = rates.isel(drive=slice(start, start + len(reference.drives)))
+        start += len(reference.drives)
+        orders = {str(o): {name: _row(network, reference, part.sel(order=o), name)
+                           for name in (*network.population_names, *network.groups)} for o in ORDERS}
+        result["references"][reference.label] = {"drives": [dict(d) for d in reference.drives], "orders": orders}
+    result["warnings"] = [str(w) for w in np.unique(rates["warnings"].values) if str(w)]
+    result["status"] = sorted({str(s) for s in np.unique(rates["status"].values)})
+    return result
 
 
-def _row(network: Network, rates: xarray.Dataset, name: str) -> dict[str, Any]:
+def _row(network: Network, reference: Reference, rates: xarray.Dataset, name: str) -> dict[str, Any]:
     members = network.groups.get(name, (name,))
-    weights = np.array([network.population(m).size for m in members], float)
-    weights /= weights.sum()
+    sizes = np.array([network.population(m).size for m in members], float)
+    weights = sizes / sizes.sum()
     mean = sum(w * rates["rate"].sel(population=m).values for w, m in zip(weights, members, strict=True))
     row: dict[str, Any] = {"rates": [round(float(r), 4) for r in mean]}
-    points = network.working_points
-    if all(m in points for m in members) and len(points[members[0]]) == len(mean):
-        reference = sum(w * np.array(points[m]) for w, m in zip(weights, members, strict=True))
-        row["reference"] = [round(float(r), 4) for r in reference]
-        row["mean_absolute_error"] = float(np.nanmean(np.abs(mean - reference)))
+    if all(m in reference.rates for m in members):
+        known = sum(w * np.array(reference.rates[m]) for w, m in zip(weights, members, strict=True))
+        error = np.abs(mean - known)
+        row["reference"] = [round(float(r), 4) for r in known]
+        row["mean_absolute_error"] = float(error.mean())
+        row["percent"] = [round(100.0 * float(e / max(k, 1e-9)), 2) for e, k in zip(error, known, strict=True)]
     return row
 
 
+def scores(comparison: Mapping[str, Any], order: int = 2) -> dict[str, float]:
+    """Mean absolute error (Hz) by population and group, against the first reference that has one."""
+    for block in comparison["references"].values():
+        found = {n: r["mean_absolute_error"] for n, r in block["orders"][str(order)].items() if "mean_absolute_error" in r}
+        if found:
+            return found
+    return {}
+
+
 def table(comparison: Mapping[str, Any], order: int = 2) -> str:
-    """The comparison as text: a line per population, a column per drive."""
-    rows = comparison["orders"][str(order)]
-    drives = [" ".join(f"{v:g}" for v in d.values()) for d in comparison["drives"]]
-    inputs = ", ".join(comparison["drives"][0]) if comparison["drives"] else ""
-    head = f"{'Hz':<16}" + "".join(f"{d:>8}" for d in drives) + f"{'error':>9}"
-    lines = [f"stationary rates, order {order}, no gain; columns: {inputs} (Hz)", head]
-    for name, row in rows.items():
-        error = f"{row['mean_absolute_error']:9.2f}" if "mean_absolute_error" in row else ""
-        lines.append(f"{name:<16}" + "".join(f"{r:8.1f}" for r in row["rates"]) + error)
-        if "reference" in row:
-            lines.append(f"{'  known':<16}" + "".join(f"{r:8.1f}" for r in row["reference"]))
-    return "\n".join(lines)
+    """The comparison as text: for each reference a line pair per population, a column per drive."""
+    lines: list[str] = []
+    for label, block in comparison["references"].items():
+        rows, drives = block["orders"][str(order)], block["drives"]
+        lines.append(f"stationary rates (Hz), order {order}, no gain, against: {label}")
+        inputs = ", ".join(drives[0])
+        lines.append(f"{inputs + ' (Hz)':<16}" + "".join(f"{' '.join(f'{v:g}' for v in d.values()):>8}" for d in drives)
+                     + f"{'error':>9}")
+        for name, row in rows.items():
+            error = f"{row['mean_absolute_error']:9.2f}" if "mean_absolute_error" in row else ""
+            lines.append(f"{name:<16}" + "".join(f"{r:8.1f}" for r in row["rates"]) + error)
+            if "reference" in row:
+                lines.append(f"{'  ' + label[:13]:<16}" + "".join(f"{r:8.1f}" for r in row["reference"]))
+        lines.append("")
+    return "\n".join(lines).rstrip()
 
 
 def write_dataset(path: Path, model: MeanField, plan: Plan, rates: xarray.Dataset) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from automfm_hpc.errors import UsageError
+from automfm_hpc.errors import StoreError, UsageError
 from automfm_hpc.network import Network
 from automfm_hpc.protocols import Protocol, constant
 from automfm_hpc.provenance import content_hash, seed_for
@@ -96,6 +98,27 @@ class Experiment:
             described.pop(key, None)  # they do not change what is simulated
         return {"network": described, "protocols": [p.to_dict() for p in self.protocols], "seeds": self.seeds,
                 "scale": self.scale, "dt": self.dt, "processes": self.processes, "root": self.root}
+
+    @staticmethod
+    def read(path: Path, network: Network) -> Experiment:
+        """The experiment of a store of trials, with the network it was made from.
+
+        Raises
+        ------
+        StoreError
+            If the store is damaged or belongs to another network.
+        """
+        try:
+            attributes = json.loads((path / "zarr.json").read_text("utf-8"))["attributes"]
+            data = dict(attributes["experiment"])
+            protocols = tuple(Protocol.from_dict(p) for p in data.pop("protocols"))
+            data.pop("network")
+            experiment = Experiment(network, protocols, **data)
+        except (OSError, ValueError, KeyError, TypeError):
+            raise StoreError("is not a store of trials", where=str(path), remedy="Move it away and simulate again.") from None
+        if experiment.id != attributes["experiment_id"]:
+            raise StoreError(f"holds trials of another network than {network.name}", where=str(path))
+        return experiment
 
 
 def working_experiment(

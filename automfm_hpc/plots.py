@@ -47,8 +47,10 @@ def plot_run(run: Run) -> list[Path]:
             figure = draw_transfer_function(tf, store.grid(tf.population).load(), plan.network.working_points)
             written.append(_save(plt, figure, run.figures / f"transfer_function_{tf.population}.png"))
         if run.comparison.is_file():
-            figure = draw_rates(json.loads(run.comparison.read_text("utf-8")))
-            written.append(_save(plt, figure, run.figures / "rates.png"))
+            comparison = json.loads(run.comparison.read_text("utf-8"))
+            for label, block in comparison["references"].items():
+                name = f"rates_{label.replace(' ', '_')}.png"
+                written.append(_save(plt, draw_rates(label, block), run.figures / name))
     return written
 
 
@@ -151,8 +153,8 @@ def _map(figure: Any, panel: Axes, x: FloatArray, y: FloatArray, values: FloatAr
 # --- rates ----------------------------------------------------------------------------------------
 
 
-def draw_rates(comparison: Mapping[str, Any]) -> Any:
-    """Stationary rates of the mean field over the drives, beside known rates."""
+def draw_rates(label: str, comparison: Mapping[str, Any]) -> Any:
+    """Stationary rates of the mean field over the drives, beside the rates of one reference."""
     plt = _pyplot()
     orders = comparison["orders"]
     names = list(next(iter(orders.values())))
@@ -168,7 +170,7 @@ def draw_rates(comparison: Mapping[str, Any]) -> Any:
         row = orders["2"][name]
         title = name
         if "reference" in row:
-            panel.plot(drive, row["reference"], "ko", ms=4, label="spiking network")
+            panel.plot(drive, row["reference"], "ko", ms=4, label=label)
             title += f"   (mean error {row['mean_absolute_error']:.1f} Hz)"
         panel.set(title=title, xlabel=f"{first} (Hz)", ylabel="rate (Hz)", ylim=(0, None))
     panels.flat[0].legend()

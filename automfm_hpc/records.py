@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from automfm_hpc.comparison import scores
 from automfm_hpc.plan import Plan
 from automfm_hpc.provenance import versions, write_atomically
 
@@ -22,7 +23,7 @@ def make_record(plan: Plan, fits: Mapping[str, Any], comparison: Mapping[str, An
     network, parameters = plan.network, plan.parameters
     projections = parameters.by_projection()
     results = fits["fits"]
-    scores = {name: f["scores"][f["kind"]] for name, f in results.items()}
+    judged = {name: f["scores"][f["kind"]] for name, f in results.items()}
     sizes = {p.name: p.size for p in network.populations} | {i.name: i.sources for i in network.inputs}
     quantities = {q: {name: values[q] for name, values in projections.items() if values[q] is not None}
                   for q in ("K", "K_sd", "Q", "tau_syn", "E", "delay")}
@@ -31,10 +32,9 @@ def make_record(plan: Plan, fits: Mapping[str, Any], comparison: Mapping[str, An
         "species": network.species, "pathology": network.pathology, "variant": network.variant,
         **quantities, "N": sizes,
         "equations": {"order": 2, "T": parameters.T, "mode": "master equation, gain 1"},
-        "transfer_functions": {name: {"kind": f["kind"], "rmse": scores[name]["rmse"], "cv": scores[name]["cv"],
+        "transfer_functions": {name: {"kind": f["kind"], "rmse": judged[name]["rmse"], "cv": judged[name]["cv"],
                                       "noise": f["noise"]} for name, f in results.items()},
-        "score": {name: row["mean_absolute_error"] for name, row in comparison["orders"]["2"].items()
-                  if "mean_absolute_error" in row},
+        "score": scores(comparison),
         "domain": _domain(results),
         "provenance": {"plan": plan.id, "seed": plan.seed, "versions": versions()},
     }  # fmt: skip

@@ -12,14 +12,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from automfm_hpc.errors import AutomfmError, FitError, MeanFieldError, PlanError, SimulationError
+from automfm_hpc.experiment import Experiment
 from automfm_hpc.network import Network
 from automfm_hpc.plan import Plan
 from automfm_hpc.provenance import canonical_json, versions, write_atomically, write_json
+
+if TYPE_CHECKING:
+    from automfm_hpc.comparison import Reference
 
 Log = Callable[[str], None]
 
@@ -41,6 +45,10 @@ class Run:
     @property
     def rates(self) -> Path:
         return self.folder / "rates.zarr"
+
+    @property
+    def spiking(self) -> Path:
+        return self.folder / "spiking.zarr"
 
     @property
     def fits(self) -> Path:
@@ -124,6 +132,55 @@ def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix: json.loads(canonical_json(data))}
 
 
+# --- the spiking network ----------------------------------------------------------------------------
+
+
+def prepare(run: Run, network: Network) -> None:
+    """Make the run's folder with its network; PlanError if it belongs to another one."""
+    if run.network.is_file():
+        there = Network.load(run.network)
+        if there != network:
+            raise PlanError(f"holds a run of another network ({there.name}, variant {there.variant})",
+                            where=str(run.folder), remedy="Choose another --out, or repeat the first command to go on.")
+        return
+    if run.folder.is_dir() and any(run.folder.iterdir()):
+        raise PlanError("is not empty and holds no run", where=str(run.folder), remedy="Choose another --out.")
+    run.folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(run.network, network.to_yaml())
+
+
+def spike(run: Run, experiment: Experiment, pool: Any, log: Log, store: Path | None = None) -> Any:
+    """Run the missing trials of an experiment, a trial per rank at a time; their dataset on every rank.
+
+    Raises
+    ------
+    SimulationError
+        If a trial failed.
+    """
+    from automfm_hpc.experiment import simulate_trial
+    from automfm_hpc.pools import map_tasks
+    from automfm_hpc.progress import progress
+    from automfm_hpc.store import TrialStore
+
+    path = store or run.spiking
+    tasks: Any = []
+    with on_root(pool) as root:
+        if root:
+            tasks = TrialStore.create(path, experiment).missing()
+            if tasks:
+                log(f"spiking network: {len(tasks)} of {len(experiment.trials())} trials to do")
+                prepare_nest(experiment.network, log)
+    tasks = pool.bcast(tasks)
+    trials = TrialStore.open(path, experiment)
+    map_tasks(pool, partial(simulate_trial, experiment, communicator=own_communicator(pool)), tasks, trials.write,
+              on_failure=lambda task, error: trials.fail(task, str(error)),
+              report=progress("spiking network") if tasks else None)
+    failures = trials.failures()
+    if failures:
+        raise SimulationError(f"{len(failures)} trials failed; the first: {failures[0][1]}", where=str(path))
+    return trials.dataset()
+
+
 # --- simulate -------------------------------------------------------------------------------------
 
 
@@ -137,10 +194,12 @@ def prepare_nest(network: Network, log: Log) -> None:
     """
     from automfm_hpc import nest_models
 
-    nest_models.find_nest()
-    for receptors in receptor_counts(network):
+    counts = receptor_counts(network)
+    if nest_models.find_nest().has_mpi:
+        counts = tuple(sorted({1, *counts}))  # the smallest model carries `use_communicator`
+    for receptors in counts:
         if not nest_models.module_path(receptors).is_file():
-            log(f"simulate: compiling the neuron model with {receptors} receptors for this NEST")
+            log(f"compiling the neuron model with {receptors} receptors for this NEST")
         nest_models.compile_module(receptors)
 
 
@@ -186,10 +245,7 @@ def simulate(run: Run, pool: Any, log: Log, retry_failed: bool = True) -> dict[s
 
 
 def receptor_counts(network: Network) -> tuple[int, ...]:
-    """Numbers of receptors for which the E-GLIF model is needed; empty for networks of NEST's own models.
-
-    The smallest model also carries the function that gives a kernel its communicator.
-    """
+    """Numbers of receptors for which the E-GLIF model is needed; empty for networks of NEST's own models."""
     counts = {len(network.onto(p.name)) for p in network.populations if p.neuron.multireceptor}
     return tuple(sorted(counts))
 
@@ -278,27 +334,44 @@ def solve(run: Run, pool: Any, log: Log, duration: float = 0.6) -> dict[str, Any
     with on_root(pool) as root:
         if root:
             if not run.model.exists():
-                raise MeanFieldError("has no model", where=str(run.folder),
-                                     remedy=f"Run `automfm fit {run.folder}` first.")
+                raise MeanFieldError("has no model", where=str(run.folder), remedy=f"Run `automfm fit {run.folder}` first.")
             plan, model = run.read_plan(), MeanField.load(run.folder)
-            drives = working_drives(plan.network)
-            rates = stationary(model, drives, duration)
+            references = known_rates(run, plan.network)
+            rates = stationary(model, [d for r in references for d in r.drives], duration)
             write_dataset(run.model, model, plan, rates)
-            result = compare(plan.network, rates)
+            result = compare(plan.network, references, rates)
             write_json(run.comparison, result)
             for line in result["warnings"]:
                 log(f"solve: {line}")
     return result
 
 
-def working_drives(network: Network, n: int = 10) -> list[dict[str, float]]:
-    """Drives (Hz) to solve for: the inputs' working points, else an even spread over their ranges."""
-    known = network.working_points
-    if all(name in known for name in network.input_names) and network.input_names:
-        rows = zip(*(known[name] for name in network.input_names), strict=True)
-        return [dict(zip(network.input_names, row, strict=True)) for row in rows]
-    spread = [np.linspace(*i.rate_range, n + 2)[1:-1] for i in network.inputs]
-    return [dict(zip(network.input_names, map(float, row), strict=True)) for row in zip(*spread, strict=True)]
+def known_rates(run: Run, network: Network) -> list[Reference]:
+    """The run's own spiking network, the description's working points, else an even spread of drives without rates."""
+    from automfm_hpc.comparison import Reference, described
+
+    references = []
+    if run.spiking.exists():
+        references.append(_simulated(run, network))
+    given = described(network)
+    if given is not None:
+        references.append(given)
+    if not references and network.inputs:
+        spread = zip(*(np.linspace(*i.rate_range, 12)[1:-1] for i in network.inputs), strict=True)
+        drives = tuple(dict(zip(network.input_names, map(float, row), strict=True)) for row in spread)
+        references.append(Reference("no known rates", drives, {}))
+    return references
+
+
+def _simulated(run: Run, network: Network) -> Reference:
+    from automfm_hpc.comparison import Reference
+    from automfm_hpc.experiment import Experiment
+    from automfm_hpc.store import TrialStore
+
+    experiment = Experiment.read(run.spiking, network)
+    rates = TrialStore.open(run.spiking, experiment).dataset()["rate"].mean("seed")
+    drives = tuple(dict(p.background) for p in experiment.protocols)
+    return Reference("spiking network", drives, {n: tuple(rates.sel(name=n).values) for n in network.population_names})
 
 
 # --- publish --------------------------------------------------------------------------------------
