@@ -54,7 +54,7 @@ def lognormal(s: Array, mean: Array, sd: Array) -> Array:
     m = np.log(d) - 0.5 * v**2
     if s.size and s.real.min() < 0.0:
         raise LIFError(
-            "a lognormal delay has no transform for growing time courses (Re s < 0)", where="lognormal delays",
+            "a lognormal delay has no transform for decaying time courses (Re s < 0)", where="lognormal delays",
             remedy="Use delay_dist='truncated_gaussian'.",
         )  # fmt: skip
     w = lambertw(s * v**2 * np.exp(m))

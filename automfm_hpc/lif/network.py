@@ -223,7 +223,15 @@ def from_mapping(content: Mapping[str, Any], *, where: str, **changes: Any) -> L
     from automfm_hpc.lif.layout import fields
 
     values = {key: units.plain(entry, where=f"{where}: {key}") for key, entry in content.items()}
-    made = fields(values, where=where)
+    try:
+        made = fields(values, where=where)
+    except LIFError:
+        raise
+    except (TypeError, ValueError) as problem:
+        raise LIFError(
+            f"the parameters do not fit together ({problem})", where=where,
+            remedy="Check the lengths of the lists against the number of populations.",
+        ) from None  # fmt: skip
     unknown = set(changes) - set(LIFNetwork.__dataclass_fields__)
     if unknown:
         word = sorted(unknown)[0]

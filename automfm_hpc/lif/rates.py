@@ -103,17 +103,17 @@ def _rate_jet(mean, sd, V_th, V_reset, tau_m, t_ref, shift):
 
 @njit(cache=True, error_model="numpy", fastmath={"contract"})
 def point(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, expansion):
-    """Rate (1/ms) and its derivatives by mean (1/ms/mV) and variance (1/ms/mV^2) of one neuron."""
+    """Rate (1/ms) of one neuron and its derivatives by mean, variance (mV^2) and shift of the limits."""
     shift = 0.5 * ALPHA * math.sqrt(tau_syn / tau_m)
     if not expansion:
         nu, by_mean, by_variance, _, _, _ = _rate_jet(mean, sd, V_th, V_reset, tau_m, t_ref, shift)
-        return nu, by_mean, by_variance
+        return nu, by_mean, by_variance, -sd * by_mean
     nu, by_mean, by_variance, bend, cross, by_sd = _rate_jet(mean, sd, V_th, V_reset, tau_m, t_ref, 0.0)
     move = shift * sd
     if sd <= 0.0:
-        return nu, by_mean, by_variance
+        return nu, by_mean, by_variance, 0.0
     first = by_sd - shift * by_mean - move * cross
-    return nu - move * by_mean, by_mean - move * bend, 0.5 * first / sd
+    return nu - move * by_mean, by_mean - move * bend, 0.5 * first / sd, -sd * by_mean
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract"})
@@ -137,7 +137,7 @@ def _fill_rates(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, step, expansion,
 @njit(cache=True, error_model="numpy", fastmath={"contract"})
 def _fill_derivatives(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, step, expansion, out):
     for i in range(out.shape[1]):
-        nu, by_mean, by_variance = point(
+        nu, by_mean, by_variance, _ = point(
             mean[i * step[0]], sd[i * step[1]], V_th[i * step[2]], V_reset[i * step[3]],
             tau_m[i * step[4]], t_ref[i * step[5]], tau_syn[i * step[6]], expansion,
         )  # fmt: skip

@@ -68,7 +68,7 @@ def evaluate(p, nu, expansion, rate, jacobian):
             filtered += part * p.root[j]
         root = filtered / variance if variance > 0.0 else p.fallback
         sd = math.sqrt(variance) if variance > 0.0 else 0.0
-        out, d_mean, d_variance = point(
+        out, d_mean, d_variance, d_shift = point(
             mean, sd, p.V_th[i], p.V_reset[i], p.tau_m[i], p.t_ref[i], root * root, expansion
         )
         rate[i] = 1e3 * out
@@ -76,7 +76,7 @@ def evaluate(p, nu, expansion, rate, jacobian):
             slope = d_mean * p.by_mean[i, j] + d_variance * p.by_variance[i, j]
             if p.root[j] != root and variance > 0.0:
                 move = 0.5 * ALPHA / math.sqrt(p.tau_m[i]) * p.by_variance[i, j] * (p.root[j] - root) / variance
-                slope -= sd * d_mean * move
+                slope += d_shift * move
             jacobian[i, j] = 1e3 * slope
 
 
