@@ -171,11 +171,11 @@ def simulate_trial(experiment: Experiment, trial: Trial, communicator: int | Non
 
 def _true_wiring(network: Network) -> Any:
     """The true connections of an imported network; None for a described one."""
-    if getattr(network, "connections", None) is None:
+    if network.connections is None:
         return None
-    from automfm_hpc.wiring import load_wiring
+    from automfm_hpc.wiring import true_wiring
 
-    return load_wiring(network)
+    return true_wiring(network)
 
 
 def working_points(rates: Any, experiment: Experiment) -> dict[str, tuple[float, ...]]:

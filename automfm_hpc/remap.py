@@ -64,6 +64,28 @@ class Channel:
         return self.weight * self.synapses.mean
 
 
+@dataclass(frozen=True, eq=False)
+class CellInputs:
+    """What each of some cells receives, shape (n_cell, n_channel).
+
+    Parameters
+    ----------
+    pairs : array
+        Connected pairs (in-degree) of each cell.
+    events : array
+        Effective in-degree: independent trains, each as fast as one presynaptic cell.
+    quantum : array
+        Effective quantal size (nS, pA or mV) of one arrival.
+    """
+
+    pairs: FloatArray
+    events: FloatArray
+    quantum: FloatArray
+
+    def of(self, chosen: slice | NDArray[np.int64]) -> CellInputs:
+        return CellInputs(self.pairs[chosen], self.events[chosen], self.quantum[chosen])
+
+
 @dataclass(frozen=True)
 class Cell:
     """A target cell with its input channels: all a transfer function depends on.
@@ -76,6 +98,8 @@ class Cell:
     parameters : Mapping
         NEST's parameter names -> values (mV, ms, pF, nS, pA).
     channels : tuple of Channel
+    real : CellInputs, optional
+        What the population's own cells receive, where the network's true connections are known.
     axes : tuple of str
         The distinct sources, in order of first appearance: the arguments of the transfer function.
     """
@@ -84,6 +108,7 @@ class Cell:
     model: str
     parameters: Mapping[str, float]
     channels: tuple[Channel, ...]
+    real: CellInputs | None = None
 
     @property
     def neuron(self) -> NeuronModel:
@@ -211,7 +236,25 @@ def _cell(network: Network, name: str, merge: bool) -> Cell:
         raise NetworkError("every projection onto it has in-degree 0", where=f"{network.name}: {name}")
     if merge:
         channels = _merged(channels, f"{network.name}: {name}")
-    return Cell(name, population.model, population.parameters, channels)
+    real = None if merge or network.connections is None else _real_inputs(network, population.size, channels)
+    return Cell(name, population.model, population.parameters, channels, real)
+
+
+def _real_inputs(network: Network, n: int, channels: tuple[Channel, ...]) -> CellInputs:
+    """What the cells of one population receive through their true connections."""
+    from automfm_hpc.wiring import arrivals, true_wiring
+
+    wiring = true_wiring(network)
+    pairs, events, quantum = (np.zeros((n, len(channels))) for _ in range(3))
+    for j, channel in enumerate(channels):
+        name = channel.projections[0]
+        if name not in wiring.pairs:  # private sources: every cell has as many
+            pairs[:, j], events[:, j], synapses = channel.K, channel.K, np.full(n, channel.synapses.mean)
+        else:
+            pairs[:, j] = np.bincount(wiring.pairs[name].post, minlength=n)
+            events[:, j], synapses = arrivals(wiring, name, n)
+        quantum[:, j] = channel.weight * synapses
+    return CellInputs(pairs, events, quantum)
 
 
 def _channel(p: Projection) -> Channel:

@@ -17,35 +17,13 @@ from automfm_hpc import nest_models
 from automfm_hpc.errors import SimulationError
 from automfm_hpc.plan import LEAST_CELLS, Plan, Sampling, Task
 from automfm_hpc.provenance import seed_for
-from automfm_hpc.remap import Cell, Channel
+from automfm_hpc.remap import Cell, CellInputs, Channel
 from automfm_hpc.spikes import isi_cv
 
 FloatArray = NDArray[np.float64]
 MAX_ROUNDS = 8
 ROUND_CELLS = 6000  # most cells in one kernel, to bound its memory
 ADAPTATION_INTERVAL = 10.0  # ms
-
-
-@dataclass(frozen=True)
-class CellInputs:
-    """What each cell receives, shape (n_cell, n_channel).
-
-    Parameters
-    ----------
-    pairs : array
-        Connected pairs (in-degree) of each cell.
-    events : array
-        Effective in-degree: independent arrivals per presynaptic spike rate.
-    quantum : array
-        Effective quantal size (nS, pA or mV) of one arrival.
-    """
-
-    pairs: FloatArray
-    events: FloatArray
-    quantum: FloatArray
-
-    def of(self, chosen: slice) -> CellInputs:
-        return CellInputs(self.pairs[chosen], self.events[chosen], self.quantum[chosen])
 
 
 @dataclass(frozen=True)
@@ -79,6 +57,12 @@ def draw_inputs(cell: Cell, n: int, rng: np.random.Generator, heterogeneous: boo
             events[:, j], synapses = pairs[:, j], np.full(n, channel.synapses.mean)
         quantum[:, j] = channel.weight * synapses
     return CellInputs(pairs, events, quantum)
+
+
+def _own_cells(size: int, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """n of a population's cells, none once more often than another than needed."""
+    rounds = [rng.permutation(size) for _ in range(-(-n // size))]
+    return np.concatenate(rounds)[:n].astype(np.int64)
 
 
 def _indegrees(channel: Channel, n: int, rng: np.random.Generator) -> FloatArray:
@@ -251,6 +235,7 @@ class _Tally:
     def __init__(self, cell: Cell) -> None:
         self._spread = np.array([c.indegree.sd > 0 for c in cell.channels])
         self._K, self._sd = cell.array("K"), np.array([c.indegree.sd or 1.0 for c in cell.channels])
+        self._own_cells = cell.real is not None
         self._z: list[FloatArray] = []
         self._samples: list[Sample] = []
 
@@ -269,9 +254,8 @@ class _Tally:
         sample is no proof of silence, so the error is never below one spike in all the time counted.
         """
         rate, z = self._all("rate"), np.concatenate(self._z)
-        design = np.column_stack([np.ones(len(rate)), z, z**2])
-        residual = rate - design @ np.linalg.lstsq(design, rate, rcond=None)[0]
-        error = np.sqrt(residual @ residual / max(len(rate) - design.shape[1], 1) / len(rate))
+        residual, freedom = (_within_cells if self._own_cells else _around_additive)(rate, z)
+        error = np.sqrt(residual @ residual / max(freedom, 1) / len(rate))
         return float(max(error, 1000.0 / (len(rate) * window)))
 
     def seconds(self, sampling: Sampling) -> float:
@@ -296,3 +280,18 @@ class _Tally:
             "n_cells": len(rate), "neuron_seconds": self.seconds(sampling),
             "converged": int(error <= float(sampling.target(np.array(rate.mean())))),
         }  # fmt: skip
+
+
+def _around_additive(rate: FloatArray, z: FloatArray) -> tuple[FloatArray, int]:
+    """Residual of a fit that is additive and quadratic in the in-degrees, and its degrees of freedom."""
+    design = np.column_stack([np.ones(len(rate)), z, z**2])
+    return rate - design @ np.linalg.lstsq(design, rate, rcond=None)[0], len(rate) - design.shape[1]
+
+
+def _within_cells(rate: FloatArray, z: FloatArray) -> tuple[FloatArray, int]:
+    """Deviation from the mean of the same cell, if every own cell was used often enough; else from the mean of all."""
+    _, who = np.unique(z, axis=0, return_inverse=True)
+    count = np.bincount(who.ravel())
+    if count.size > len(rate) / 2:
+        return rate - rate.mean(), len(rate) - 1
+    return rate - (np.bincount(who.ravel(), rate) / count)[who.ravel()], len(rate) - count.size

@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automfm_hpc import nest_models, spikes
+from automfm_hpc.connections import Connections
 from automfm_hpc.network import Input, Network, Population
 from automfm_hpc.protocols import Protocol
 from automfm_hpc.provenance import seed_for
 from automfm_hpc.remap import Cell, remap
 from automfm_hpc.simulate import builtin_parameters
 from automfm_hpc.spikes import Spikes
-from automfm_hpc.wiring import Pairs, Wiring, draw_wiring
+from automfm_hpc.wiring import Wiring, draw_wiring
 
 FloatArray = NDArray[np.float64]
 SOURCE_DELAY = 1.0  # ms from generator to source: not less than the network's delays, or every step is exchanged
@@ -190,7 +191,7 @@ def receptor_and_sign(network: Network, projection: str) -> tuple[int, float]:
     return 0, -1.0 if model.weight_unit == "nS" and not p.excitatory else 1.0
 
 
-def _connect_pairs(nest: Any, pre: Any, post: Any, pairs: Pairs, weight: float, delay: float, receptor: int) -> None:
+def _connect_pairs(nest: Any, pre: Any, post: Any, pairs: Connections, weight: float, delay: float, receptor: int) -> None:
     if not pairs.pre.size:
         return
     n = pairs.pre.size

@@ -12,28 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from automfm_hpc.connections import Connections, load_connections
 from automfm_hpc.errors import NetworkError
 from automfm_hpc.network import Network, Projection
 from automfm_hpc.provenance import seed_for
 
 IntArray = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Connected pairs of one projection.
-
-    Parameters
-    ----------
-    pre, post : (n_pair,) int arrays
-        Indices within the source (population, or independent sources of an input) and the target.
-    synapses : (n_pair,) int array
-        Synapses of each pair; they arrive together.
-    """
-
-    pre: IntArray
-    post: IntArray
-    synapses: IntArray
 
 
 @dataclass(frozen=True)
@@ -45,13 +29,13 @@ class Wiring:
     sizes : Mapping
         Cells of each population; sources of each shared input.
     pairs : Mapping
-        Projection name -> Pairs; projections of private inputs are left out.
+        Projection name -> Connections; projections of private inputs are left out.
     notes : tuple of str
         What could not stay as described at this scale.
     """
 
     sizes: Mapping[str, int]
-    pairs: Mapping[str, Pairs]
+    pairs: Mapping[str, Connections]
     notes: tuple[str, ...] = ()
 
     @property
@@ -76,7 +60,7 @@ def draw_wiring(network: Network, scale: float = 1.0, seed: int = 1) -> Wiring:
     sizes = {p.name: max(1, round(p.size * scale)) for p in network.populations}
     relays = {i.name: max(i.sources, round((i.relays or i.sources) * scale))
               for i in network.inputs if i.sources is not None}
-    pairs: dict[str, Pairs] = {}
+    pairs: dict[str, Connections] = {}
     notes: list[str] = []
     for number, p in enumerate(network.projections):
         if p.source not in sizes and p.source not in relays:
@@ -95,7 +79,7 @@ def draw_wiring(network: Network, scale: float = 1.0, seed: int = 1) -> Wiring:
     return Wiring(sizes | sources, pairs, tuple(notes))
 
 
-def _draw(p: Projection, available: int, n_target: int, rng: np.random.Generator) -> tuple[Pairs, bool]:
+def _draw(p: Projection, available: int, n_target: int, rng: np.random.Generator) -> tuple[Connections, bool]:
     K = _whole(p.indegree.mean, p.indegree.sd, n_target, rng)
     with_replacement = K > max(available, 0)
     chosen = [
@@ -107,7 +91,7 @@ def _draw(p: Projection, available: int, n_target: int, rng: np.random.Generator
     if p.source == p.target and available > 0:
         pre = pre + (pre >= post)  # skip oneself
     synapses = np.maximum(_whole(p.synapses.mean, p.synapses.sd, pre.size, rng), 1)
-    return Pairs(pre, post, synapses), bool(with_replacement.any())
+    return Connections(pre, post, synapses), bool(with_replacement.any())
 
 
 def _whole(mean: float, sd: float, n: int, rng: np.random.Generator) -> IntArray:
@@ -117,13 +101,13 @@ def _whole(mean: float, sd: float, n: int, rng: np.random.Generator) -> IntArray
     return np.maximum(np.rint(rng.normal(mean, sd, n)), 0).astype(np.int64)
 
 
-def _through_relays(network: Network, p: Projection, drawn: Pairs, relays: Mapping[str, int], seed: int) -> Pairs:
+def _through_relays(network: Network, p: Projection, drawn: Connections, relays: Mapping[str, int], seed: int) -> Connections:
     """Replace a relay by the source it repeats: cells that share a relay, or a source, share its spikes."""
     if p.source not in relays:
         return drawn
     sources = next(i.sources for i in network.inputs if i.name == p.source) or 1
     owner = relay_sources(relays[p.source], sources, seed, p.source)
-    return Pairs(owner[drawn.pre], drawn.post, drawn.synapses)
+    return Connections(owner[drawn.pre], drawn.post, drawn.synapses)
 
 
 def relay_sources(n_relay: int, n_source: int, seed: int, name: str) -> IntArray:
@@ -131,3 +115,40 @@ def relay_sources(n_relay: int, n_source: int, seed: int, name: str) -> IntArray
     rng = np.random.default_rng([seed_for(seed, "relays", name), n_relay])
     owner = np.concatenate([np.arange(n_source), rng.integers(0, n_source, n_relay - n_source)])
     return rng.permutation(owner).astype(np.int64)
+
+
+def true_wiring(network: Network) -> Wiring:
+    """The true connections of an imported network, its relays replaced by the sources they repeat.
+
+    Raises
+    ------
+    NetworkError
+        If the description names no connections, or they are missing or damaged.
+    """
+    found, relays = load_connections(network)
+    pairs = {}
+    for p in network.projections:
+        if p.name in found:
+            c = found[p.name]
+            pairs[p.name] = Connections(relays[p.source][c.pre], c.post, c.synapses) if p.source in relays else c
+    sizes = {p.name: p.size for p in network.populations} | {i.name: i.sources for i in network.inputs if i.sources}
+    return Wiring(sizes, pairs)
+
+
+def arrivals(wiring: Wiring, projection: str, n_target: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What every cell receives through a projection, merged into one Poisson train with the same first two moments.
+
+    With m_i the synapses a cell has from source i, sum(m_i)^2 / sum(m_i^2) trains of sum(m_i^2) / sum(m_i) synapses
+    each have the mean and the variance of conductance of the true trains (Campbell's theorem).
+
+    Returns
+    -------
+    events, synapses : (n_target,) arrays
+        Number of trains, and synapses of each; a cell without input has 0 trains.
+    """
+    c = Connections.from_synapses(*(getattr(wiring.pairs[projection], k) for k in ("pre", "post", "synapses")))
+    m = c.synapses.astype(float)
+    first, second = (np.bincount(c.post, w, n_target) for w in (m, m * m))
+    some = second > 0
+    events = np.divide(first**2, second, out=np.zeros(n_target), where=some)
+    return events, np.divide(second, first, out=np.ones(n_target), where=some)
