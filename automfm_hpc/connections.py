@@ -146,7 +146,7 @@ def _of_network(network: Network) -> tuple[dict[str, Connections], dict[str, Int
 
 def check(network: Network, connections: Mapping[str, Connections], relays: Mapping[str, IntArray],
           where: str) -> None:
-    """Raise NetworkError if connections do not fit the network: names, ids out of range."""
+    """Raise NetworkError if connections do not fit the network: names, ids, pairs twice, another in-degree."""
     sizes = {p.name: p.size for p in network.populations}
     sizes |= {i.name: len(relays[i.name]) if i.name in relays else (i.sources or 0) for i in network.inputs}
     for i in network.inputs:
@@ -161,6 +161,14 @@ def check(network: Network, connections: Mapping[str, Connections], relays: Mapp
         c = connections[p.name]
         _within(c.pre, sizes[p.source], f"{where}: {p.name}", f"cells of {p.source}")
         _within(c.post, sizes[p.target], f"{where}: {p.name}", f"cells of {p.target}")
+        if (np.diff(c.post * sizes[p.source] + c.pre) <= 0).any():
+            raise NetworkError("a pair stands twice, or pairs are not ordered by target and source",
+                               where=f"{where}: {p.name}", remedy="Make them with Connections.from_synapses.")
+        counted = c.pre.size / sizes[p.target]
+        if abs(counted - p.indegree.mean) > 1e-6 * max(counted, 1.0):
+            raise NetworkError(f"the description's in-degree is {p.indegree.mean:g}, its connections have {counted:g}",
+                               where=f"{where}: {p.name}", remedy="Take the key 'connections' out of the description, "
+                               "or import the network again.")
 
 
 def _within(ids: IntArray, size: int, where: str, what: str) -> None:

@@ -320,7 +320,11 @@ def load(name_or_file: str | Path) -> Network:
     except NetworkError as error:
         raise NetworkError(error.what, where=f"{where}, {error.where}") from None
     if isinstance(data, dict) and isinstance(data.get("connections"), str):
-        data["connections"] = str(Path(where).parent / data["connections"])  # beside the description
+        beside = Path(where).parent / data["connections"]
+        if not beside.is_file():
+            raise NetworkError(f"no such file: {beside}", where=f"{where}: connections",
+                               remedy="Put it beside the description, or run `automfm import-bsb` again.")
+        data["connections"] = str(beside)
     return from_dict(data, where)
 
 
@@ -375,11 +379,16 @@ def _connections(root: _Node) -> tuple[str | None, str]:
     if not path.is_file() and not said:
         raise NetworkError(f"no such file: {path}", where=where,
                            remedy="Put it beside the description, or run `automfm import-bsb` again.")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else said
+    found = file_id(path) if path.is_file() else said
     if said and found != said:
         raise NetworkError(f"{path} is not the file it was ({found}, not {said})", where=where,
                            remedy="Run `automfm import-bsb` again.")
     return str(path), found
+
+
+def file_id(path: Path) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _with_variants(network: Network, root: _Node) -> Network:

@@ -11,7 +11,7 @@ variants, working_points as in a network description.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -20,7 +20,8 @@ from automfm_hpc.bsb.files import IntArray, read_file
 from automfm_hpc.bsb.report import Report
 from automfm_hpc.bsb.translate import Settings, translate
 from automfm_hpc.connections import Connections, check, load_connections, save_connections
-from automfm_hpc.network import Network
+from automfm_hpc.errors import NetworkError
+from automfm_hpc.network import Network, file_id
 from automfm_hpc.provenance import write_atomically
 
 __all__ = ["BsbNetwork", "Connections", "load_connections", "read_bsb", "save_connections", "write_network"]
@@ -88,9 +89,18 @@ def write_network(bsb: BsbNetwork, path: str | Path) -> Path:
     """Write the description as YAML and, beside it, the connections; returns the connections' path.
 
     The connections come first, so that a description never names a file that is not there.
+
+    Raises
+    ------
+    NetworkError
+        If they cannot be written.
     """
     target = Path(path)
     beside = target.with_suffix(".connections.h5")
-    save_connections(beside, bsb.connections, bsb.relays)
-    write_atomically(target, bsb.network.to_yaml() + f"connections: {beside.name}\n")
+    try:
+        save_connections(beside, bsb.connections, bsb.relays)
+        named = replace(bsb.network, connections=beside.name, connections_id=file_id(beside))
+        write_atomically(target, named.to_yaml())
+    except OSError as error:
+        raise NetworkError(f"cannot be written ({error})", where=str(target)) from None
     return beside

@@ -41,6 +41,8 @@ def simulation_part(root: Mapping[str, Any], where: str, name: str | None = None
     if not simulations:
         raise NetworkError("has no simulation part (cell constants, weights, delays)", where=where,
                            remedy=_WITH_CONFIG)
+    if not isinstance(simulations, Mapping) or not all(isinstance(s, Mapping) for s in simulations.values()):
+        raise NetworkError("must be a mapping of names to simulations", where=f"{where}: simulations")
     if name is None and len(simulations) > 1:
         raise NetworkError(f"has several simulations: {', '.join(simulations)}", where=where,
                            remedy="Choose one with --simulation NAME.")
@@ -53,6 +55,10 @@ def simulation_part(root: Mapping[str, Any], where: str, name: str | None = None
     for key in ("cell_models", "connection_models"):
         if not isinstance(part.get(key), Mapping) or not part[key]:
             raise NetworkError(f"its simulation part has no {key}", where=where, remedy=_WITH_CONFIG)
+    for key in ("cell_models", "connection_models", "devices"):
+        for entry, node in (part.get(key) or {}).items():
+            if not isinstance(node, Mapping):
+                raise NetworkError("must be a mapping", where=f"{where}: {key}.{entry}")
     return part
 
 
@@ -117,21 +123,21 @@ def _target(ref: str, place: _Place) -> dict[str, Any]:
     file, _, pointer = ref.rpartition("#")
     path = (place.path.parent / file).resolve() if file else place.path
     pointer = pointer if pointer.startswith("/") else f"{place.location}/{pointer}"
-    key = str(path) if file else f"{path}#{pointer}"
+    here = f"{place.path}: {place.location or '/'}"
+    key = str(path) if path != place.path else f"{path}#{pointer}"
     if key in place.following:
-        raise NetworkError(f"'{ref}' leads back to itself", where=f"{place.path}: {place.location}")
-    node = _document(path, place.following) if file and path != place.path else place.root
+        raise NetworkError(f"'{ref}' leads back to itself", where=here)
+    node = _document(path, place.following) if path != place.path else place.root
     for part in (p for p in pointer.split("/") if p):
         if not isinstance(node, dict) or part not in node:
-            raise NetworkError(f"'{ref}' leads nowhere: no '{part}'", where=f"{place.path}: {place.location}",
+            raise NetworkError(f"'{ref}' leads nowhere: no '{part}'", where=here,
                                remedy=suggest(part, node) if isinstance(node, dict) else "")
         node = node[part]
     if not isinstance(node, dict):
-        raise NetworkError(f"'{ref}' is not a mapping", where=f"{place.path}: {place.location}")
+        raise NetworkError(f"'{ref}' is not a mapping", where=here)
     if path != place.path:
         return node
-    resolved = _resolved(node, _Place(path, place.root, pointer.rstrip("/"), (*place.following, f"{path}#{pointer}")))
-    return dict(resolved)
+    return dict(_resolved(node, _Place(path, place.root, pointer.rstrip("/"), (*place.following, key))))
 
 
 def _merged(below: Any, above: Any) -> Any:

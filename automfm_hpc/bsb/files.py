@@ -106,7 +106,7 @@ def _reading(where: str) -> Iterator[None]:
         yield
     except NetworkError:
         raise
-    except (OSError, KeyError, RuntimeError, ValueError, IndexError) as error:
+    except (OSError, KeyError, RuntimeError, ValueError, IndexError, TypeError) as error:
         reason = "truncated" if "truncated" in str(error) else "damaged"
         raise NetworkError(f"is {reason} ({' '.join(str(error).split())})", where=where,
                            remedy="Copy the file again, or compile the network again.") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,8 +46,8 @@ class Report:
 
 
 def report_cells(file: BsbFile, cells: Mapping[str, CellModel], inputs: Mapping[str, Ports], wired: list[Wired],
-                 names: Mapping[str, str], report: Report) -> None:
-    """Say how many cells and sources there are, and how many have no input at all.
+                 driven: Collection[str], names: Mapping[str, str], report: Report) -> None:
+    """Say how many cells and sources there are, and how many have no input at all; `driven` cells have their own.
 
     Raises
     ------
@@ -59,12 +59,12 @@ def report_cells(file: BsbFile, cells: Mapping[str, CellModel], inputs: Mapping[
         onto = [w for w in wired if w.target == name]
         for w in onto:
             reached[w.pairs.post] = True
-        if onto and not reached.any():
+        if onto and not reached.any() and name not in driven:
             raise NetworkError(f"no connection reaches the population {names[name]} ({name}); its sets are empty",
                                where=file.path, remedy="Compile the network again, or take out its cell model.")
         alone = int((~reached).sum())
         report.found.append(f"{names[name]} ({name}): {reached.size} {cell.model}"
-                            + (f", {alone} without any input" if alone and onto else ""))
+                            + (f", {alone} without any input" if alone and onto and name not in driven else ""))
     for root, port in inputs.items():
         through = [f"{int((n >= 0).sum())} {r}" for r, n in port.number.items() if r != root]
         fed = np.bincount(port.owner, minlength=file.sizes[root])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,12 +29,27 @@ class Settings:
         for key in self.block:
             if key not in known:
                 raise NetworkError(f"unknown key '{key}'", where=f"{where}: automfm", remedy=suggest(key, known))
+            if key in known[len(_SETTINGS):] and not isinstance(self.block[key], Mapping):
+                raise NetworkError("must be a mapping", where=f"{where}: automfm.{key}")
+        self.where = f"{where}: automfm"
 
     def part(self, key: str) -> Mapping[str, Any]:
         return self.block.get(key) or {}
 
     def name(self, cell_type: str) -> str:
         return str(self.part("names").get(cell_type, cell_type))
+
+    def check(self, file: BsbFile, inputs: Collection[str]) -> None:
+        """Raise NetworkError where two cell types share a name, or a key names nothing in the file."""
+        names = [self.name(n) for n in file.sizes]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise NetworkError(f"two cell types are called {twice[0]}", where=f"{self.where}.names")
+        for key, known in (("through", [*file.sets]), ("inputs", [self.name(i) for i in inputs])):
+            for word in self.part(key):
+                if word not in known:
+                    raise NetworkError(f"no '{word}' in the file", where=f"{self.where}.{key}",
+                                       remedy=suggest(word, known))
 
 
 @dataclass(frozen=True)
@@ -54,6 +69,7 @@ def translate(file: BsbFile, simulation: Mapping[str, Any], settings: Settings,
     origin = origins(parts.relays, sets, file.path)
     carrying = {s.source for s in sets if s.source in origin and s.target in parts.cells}
     inputs = ports(origin, carrying)
+    settings.check(file, inputs)
     wired = list(_wired(sets, models, parts, origin, inputs, settings, file, report))
     _relay_delays(sets, models, parts, report)
     projections, connections = _projections(wired, parts, file, settings)
@@ -64,9 +80,10 @@ def translate(file: BsbFile, simulation: Mapping[str, Any], settings: Settings,
         "inputs": {settings.name(r): _input(r, p, file, parts, devices, settings) for r, p in inputs.items()},
         "projections": projections,
     }
-    _devices(devices, parts, described, settings, report)
+    _devices(devices, parts, described, settings, file, report)
     names = {n: settings.name(n) for n in file.sizes}
-    report_cells(file, parts.cells, inputs, wired, names, report)
+    driven = {t for d in devices.values() for t in _background(d)}
+    report_cells(file, parts.cells, inputs, wired, driven, names, report)
     report_projections(file, wired, names, report)
     return described, connections, {settings.name(r): p.owner for r, p in inputs.items()}
 
@@ -107,7 +124,7 @@ def _input(root: str, port: Ports, file: BsbFile, parts: Parts, devices: Mapping
            settings: Settings) -> dict[str, Any]:
     name = settings.name(root)
     given = dict(settings.part("inputs").get(name) or {})
-    rate = next((number(d["rate"], f"{file.path}: devices.{n}.rate") for n, d in devices.items()
+    rate = next((number(d.get("rate"), f"{file.path}: devices.{n}.rate") for n, d in devices.items()
                  if root in _background(d)), None)
     if "rate" not in given and rate is None:
         raise NetworkError(f"the rate of the input {name} is not given", where=file.path,
@@ -120,7 +137,8 @@ def _input(root: str, port: Ports, file: BsbFile, parts: Parts, devices: Mapping
 
 def _background(device: Mapping[str, Any]) -> tuple[str, ...]:
     """Cell types that a lasting Poisson generator drives, as a whole."""
-    aim = device.get("targetting") or {}
+    aim = device.get("targetting")
+    aim = aim if isinstance(aim, Mapping) else {}
     lasting = not device.get("start") and device.get("stop") is None
     whole = aim.get("strategy") == "cell_model" and aim.get("count") is None and aim.get("fraction") is None
     return tuple(aim.get("cell_models") or ()) if device.get("device") == "poisson_generator" and lasting and whole \
@@ -128,13 +146,13 @@ def _background(device: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _devices(devices: Mapping[str, Any], parts: Parts, described: dict[str, Any], settings: Settings,
-             report: Report) -> None:
+             file: BsbFile, report: Report) -> None:
     """Poisson generators on cells become private inputs; what else is no recorder is named as dropped."""
     for name, device in devices.items():
         targets = _background(device)
         for target in (t for t in targets if t in parts.cells):
-            s = synapse(device, parts.cells[target], f"devices.{name}")
-            rate = number(device["rate"], f"devices.{name}.rate")
+            s = synapse({**device, "model": "static_synapse"}, parts.cells[target], f"{file.path}: devices.{name}")
+            rate = number(device.get("rate"), f"{file.path}: devices.{name}.rate")
             described["inputs"][name] = {"sources": "private", "rate": text(rate, "Hz"),
                                          "rate_range": ["0 Hz", text(max(100.0, 2 * rate), "Hz")]}
             described["projections"][f"{name}->{settings.name(target)}"] = {
@@ -165,7 +183,7 @@ def _connection_models(file: BsbFile, simulation: Mapping[str, Any], parts: Part
 
 
 def _unused(s: SynapseSet, model: Any, parts: Parts) -> str:
-    kinds = [str(n.get("model", "")) for n in (model or {}).get("synapses") or ()]
+    kinds = [str(n.get("model", "")) for n in (model or {}).get("synapses") or () if isinstance(n, Mapping)]
     if "gap_junction" in kinds:
         return "gap junctions, and the mean field knows chemical synapses only"
     if model is None:
@@ -227,7 +245,7 @@ def _synapses(tag: str, models: Mapping[str, Any], target: CellModel, file: BsbF
 
 def _relay_delays(sets: list[SynapseSet], models: Mapping[str, Any], parts: Parts, report: Report) -> None:
     for s in (s for s in sets if s.source in parts.relays and s.target in parts.relays):
-        delay = (models[s.tag].get("synapses") or [{}])[0].get("delay")
+        delay = next((n.get("delay") for n in models[s.tag].get("synapses") or () if isinstance(n, Mapping)), None)
         if delay:
             report.dropped.append(f"{s.tag}: its delay of {delay} ms, which shifts the whole input alike")
 
