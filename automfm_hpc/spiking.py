@@ -187,7 +187,8 @@ def receptor_and_sign(network: Network, projection: str) -> tuple[int, float]:
     model = network.population(p.target).neuron
     if model.multireceptor:
         names = [q.name for q in network.onto(p.target) if q.indegree.mean > 0]
-        return (names.index(p.name) + 1 if p.name in names else 1), 1.0
+        # NESTML numbers the ports from 1, but a model with a single port has no numbers: it takes 0.
+        return (names.index(p.name) + 1 if p.name in names and len(names) > 1 else 0), 1.0
     return 0, -1.0 if model.weight_unit == "nS" and not p.excitatory else 1.0
 
 

@@ -106,14 +106,20 @@ def write_plan(run: Run, plan: Plan) -> bool:
         return False
     if run.folder.is_dir() and any(run.folder.iterdir()) and not run.network.is_file():
         raise PlanError("is not empty and holds no run", where=str(run.folder), remedy="Choose another --out.")
-    try:
+    with _writing(run.folder):
         run.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(run.network, plan.network.to_yaml())
         write_json(run.plan, plan.to_dict())
-    except OSError as error:
-        raise PlanError(f"cannot be written ({error.strerror})", where=str(run.folder),
-                        remedy="Choose another --out.") from None
     return True
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise PlanError(f"cannot be written ({error.strerror})", where=str(folder),
+                        remedy="Choose another --out.") from None
 
 
 def _difference(one: Plan, other: Plan) -> str:
@@ -145,8 +151,9 @@ def prepare(run: Run, network: Network) -> None:
         return
     if run.folder.is_dir() and any(run.folder.iterdir()):
         raise PlanError("is not empty and holds no run", where=str(run.folder), remedy="Choose another --out.")
-    run.folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(run.network, network.to_yaml())
+    with _writing(run.folder):
+        run.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(run.network, network.to_yaml())
 
 
 def spike(run: Run, experiment: Experiment, pool: Any, log: Log, store: Path | None = None) -> Any:
@@ -334,7 +341,8 @@ def solve(run: Run, pool: Any, log: Log, duration: float = 0.6) -> dict[str, Any
     with on_root(pool) as root:
         if root:
             if not run.model.exists():
-                raise MeanFieldError("has no model", where=str(run.folder), remedy=f"Run `automfm fit {run.folder}` first.")
+                raise MeanFieldError("has no model", where=str(run.folder),
+                                     remedy=f"Run `automfm fit {run.folder}` first.")
             plan, model = run.read_plan(), MeanField.load(run.folder)
             references = known_rates(run, plan.network)
             rates = stationary(model, [d for r in references for d in r.drives], duration)
