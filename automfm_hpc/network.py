@@ -156,6 +156,13 @@ class Network:
         """Read a built-in network by name or a YAML file by path."""
         return load(name_or_file)
 
+    @staticmethod
+    def from_nest(populations: Mapping[str, Any], inputs: Mapping[str, Any] | None = None, **options: Any) -> Network:
+        """Describe a network already in NEST's kernel; see `automfm_hpc.live.network_from_nest`."""
+        from automfm_hpc.live import network_from_nest
+
+        return network_from_nest(populations, inputs, **options)
+
     def population(self, name: str) -> Population:
         for population in self.populations:
             if population.name == name:
