@@ -1,0 +1,112 @@
+"""Gradients, time-dependent rates, distributed parameters, several synaptic time constants."""
+
+import numpy as np
+import pytest
+from lif_reference import CELL
+
+from automfm_hpc import lif
+from automfm_hpc.errors import LIFError
+from automfm_hpc.lif.dynamics import rate_dynamics, response_times
+from automfm_hpc.lif.gradients import FIELDS, rate_gradient, spectrum_gradient
+from automfm_hpc.lif.heterogeneity import distributed_rate, distributed_working_point
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_rate_gradients_equal_differences_of_solutions(field):
+    net = lif.LIFNetwork.load("microcircuit")
+    gradient = rate_gradient(net, lif.working_point(net), field)
+    value = np.asarray(getattr(net, field))
+    place = (3, 3) if value.ndim == 2 else (3,)
+    h = 1e-3 * max(abs(float(value[place])), 0.1)
+    solved = []
+    for step in (-2 * h, -h, h, 2 * h):
+        changed = np.array(value)
+        changed[place] += step
+        solved.append(lif.self_consistent_rates(net.replace(**{field: changed})).rates)
+    numeric = (8 * (solved[2] - solved[1]) - (solved[3] - solved[0])) / (12 * h)
+    np.testing.assert_allclose(gradient[(slice(None), *place)], numeric, rtol=2e-6, atol=1e-9)
+
+
+def test_spectrum_gradient_predicts_a_small_change():
+    net = lif.LIFNetwork.load("brunel2000")
+    point, f = lif.working_point(net), np.array([5.0, 60.0])
+    slope = spectrum_gradient(net, point, f, "J", (0, 1))
+    J = np.array(net.J)
+    J[0, 1] *= 1.00002
+    changed = net.replace(J=J)
+    after = lif.power_spectra(changed, lif.working_point(changed), f)
+    np.testing.assert_allclose(after - lif.power_spectra(net, point, f), slope * (J - net.J)[0, 1], rtol=3e-3)
+    with pytest.raises(LIFError, match="unknown field"):
+        rate_gradient(net, point, "weights")
+
+
+def test_rate_dynamics_rest_at_the_fixed_point_and_reach_it():
+    net = lif.LIFNetwork.load("microcircuit").replace(delay=np.zeros((8, 8)))
+    rest = lif.self_consistent_rates(net).rates
+    np.testing.assert_allclose(rate_dynamics(net, 50.0, tau=10.0).rates[-1], rest, rtol=1e-9)
+    np.testing.assert_allclose(rate_dynamics(net, 400.0, start=0.5 * rest, tau=10.0).rates[-1], rest, rtol=1e-6)
+
+
+def test_rate_dynamics_grow_as_the_characteristic_equation_says():
+    net = lif.LIFNetwork.load("brunel2000")
+    point = lif.working_point(net)
+    tau = 8.0
+    modes = [lif.lambert_eigenvalues(point.fixed_point.jacobian, tau, 1.5, b)[0] for b in (0, -1)]
+    slowest = max(modes, key=lambda z: z.real)
+    dt = 0.005
+    course = rate_dynamics(net, 60.0, dt=dt, start=point.rates * (1 + 1e-6), tau=tau).rates[:, 0] - point.rates[0]
+    crossings = np.flatnonzero(np.diff(np.sign(course)))[2:5]
+    assert crossings.size == 3
+    period = (crossings[2] - crossings[0]) * dt
+    assert period == pytest.approx(2 * np.pi / abs(slowest.imag), rel=0.02)
+    peaks = [np.abs(course[i:j]).max() for i, j in zip(crossings, crossings[1:])]
+    assert 2 * np.log(peaks[1] / peaks[0]) / period == pytest.approx(slowest.real, rel=0.05)
+
+
+def test_rate_dynamics_follow_slow_input_and_refuse_bad_input():
+    net = lif.LIFNetwork.load("microcircuit").replace(delay=np.zeros((8, 8)))
+    steps = 4000
+    ramp = np.linspace(8.0, 8.8, steps)[:, None] * np.ones(8)
+    end = rate_dynamics(net, 4000.0, dt=1.0, nu_ext=ramp, tau=10.0).rates[-1]
+    target = lif.self_consistent_rates(net.replace(nu_ext=np.full(8, 8.8))).rates
+    np.testing.assert_allclose(end, target, rtol=0.01)
+    assert (response_times(net, lif.working_point(net)) > 0).all()
+    with pytest.raises(LIFError, match="duration must be positive"):
+        rate_dynamics(net, -1.0)
+    with pytest.raises(LIFError, match="nu_ext has shape"):
+        rate_dynamics(net, 10.0, nu_ext=np.ones((3, 8)))
+
+
+def test_distributed_rate_equals_sampling():
+    rng = np.random.default_rng(0)
+    n = 400_000
+    rate = lif.firing_rate(
+        11.0 + 1.5 * rng.normal(size=n), 3.0, **{**CELL, "V_th": 15.0 + 0.8 * rng.normal(size=n)}, tau_syn=0.5
+    )
+    ours = distributed_rate(11.0, 3.0, input_spread=1.5, threshold_spread=0.8, **CELL, tau_syn=0.5)
+    assert ours.mean == pytest.approx(rate.mean(), abs=4 * rate.std() / np.sqrt(n))
+    assert ours.sd == pytest.approx(rate.std(), rel=0.01)
+    same = distributed_rate(11.0, 3.0, **CELL)
+    assert same.mean == pytest.approx(lif.firing_rate(11.0, 3.0, **CELL), rel=1e-12) and same.sd < 1e-6
+
+
+def test_distributed_working_point():
+    net = lif.LIFNetwork.load("microcircuit")
+    alike = lif.self_consistent_rates(net).rates
+    fixed = distributed_working_point(net)
+    poisson = distributed_working_point(net, indegrees="poisson", threshold_spread=0.5)
+    np.testing.assert_allclose(fixed.mean, alike, rtol=0.6)
+    assert (poisson.sd > fixed.sd).all() and (fixed.sd > 0).all()
+    with pytest.raises(LIFError, match="unknown indegrees"):
+        distributed_working_point(net, indegrees="random")
+
+
+def test_several_synaptic_time_constants_lie_between_the_extremes():
+    net = lif.LIFNetwork.load("microcircuit")
+    mixed = net.replace(tau_syn=np.tile([0.5, 1.5], 4))
+    rates = [lif.self_consistent_rates(n).rates for n in (net, mixed)]
+    point = lif.working_point(mixed)
+    assert (point.tau_syn > 0.5).all() and (point.tau_syn < 1.5).all()
+    assert np.abs(rates[0] - rates[1]).max() > 0.01
+    uniform = net.replace(tau_syn=np.full(8, 0.5))
+    np.testing.assert_allclose(lif.self_consistent_rates(uniform).rates, rates[0], rtol=1e-12)
