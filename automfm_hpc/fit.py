@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from automfm_hpc.errors import FitError, suggest
 from automfm_hpc.moments import Membrane, membrane
 from automfm_hpc.provenance import seed_for
+from automfm_hpc.rate_grid import RateGrid
 from automfm_hpc.regression import Points, Regression, regress
 from automfm_hpc.remap import Cell
 from automfm_hpc.template import COEFFICIENTS
@@ -23,33 +24,6 @@ FOLDS = 5
 FEWEST_POINTS = 4
 SEM_FLOOR = 0.5  # of the lower quartile of the standard errors: a silent point has none of its own
 LEAST_SPREAD = 0.5  # Hz: a population whose rate varies less need not be explained
-
-
-@dataclass(frozen=True, eq=False)
-class RateGrid:
-    """Measured rates of one population on a grid of input rates; NaN where there is no measurement.
-
-    Parameters
-    ----------
-    population : str
-    axes : tuple of str
-        Sources, one per dimension.
-    coordinates : tuple of 1-D arrays
-        Input rates (Hz) along each axis.
-    rate : array of shape (len(coordinates[0]), ...)
-        Output rate (Hz).
-    rate_sem : array of the same shape, optional
-        Its standard error (Hz); missing: all points weigh the same.
-    adaptation : array of the same shape, optional
-        Mean adaptation current (pA).
-    """
-
-    population: str
-    axes: tuple[str, ...]
-    coordinates: tuple[FloatArray, ...]
-    rate: FloatArray
-    rate_sem: FloatArray | None = None
-    adaptation: FloatArray | None = None
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 from automfm_hpc import folders
 from automfm_hpc.errors import StoreError
 from automfm_hpc.plan import Grid, Plan, Task
+from automfm_hpc.rate_grid import RateGrid
 from automfm_hpc.store.layout import DAMAGE, DONE, FAILED, PER_CHUNK, TODO, VARIABLES, lay_out, root_attributes
 
 if TYPE_CHECKING:
     import xarray
-
-    from automfm_hpc.fit import RateGrid
 
 
 @dataclass(frozen=True)
@@ -137,8 +136,6 @@ class RateStore:
         StoreError
             If a chunk has been damaged since it was written.
         """
-        from automfm_hpc.fit import RateGrid
-
         grid = self.plan.grid(population)
         arrays = self._arrays()[population]
         try:
