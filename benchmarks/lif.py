@@ -1,6 +1,6 @@
 """LIF theory against NNMT 1.3.0 in one process: times, ratios, agreement.
 
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/lif.py --json
+OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/lif.py --json
 """
 
 from __future__ import annotations
@@ -77,14 +77,18 @@ def f_I(exp: Any, low: float, high: float, sd: float) -> dict[str, Any]:
     theirs, b = best(
         lambda: exp._firing_rates_for_given_input(mean * 1e-3, noise * 1e-3, 0.0, 15e-3, 10e-3, 2e-3, 0.5e-3), 10
     )
-    return entry("f_I", ours, theirs, float(np.abs(a / b - 1).max()), f"1e5 means from {low:g} to {high:g} mV, sd {sd:g} mV")
+    return entry(
+        "f_I", ours, theirs, float(np.abs(a / b - 1).max()), f"1e5 means from {low:g} to {high:g} mV, sd {sd:g} mV"
+    )
 
 
 def main() -> None:
     """Run everything and print a table or one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument("--frequencies", type=int, default=1000, help="frequencies for the response (NNMT: 3.5 ms each)")
+    parser.add_argument(
+        "--frequencies", type=int, default=1000, help="frequencies for the response (NNMT: 3.5 ms each)"
+    )
     options = parser.parse_args()
     import nnmt
 

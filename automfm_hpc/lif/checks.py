@@ -39,9 +39,7 @@ def square(value: ArrayLike, name: str, *, where: str, size: int | None = None) 
     """`value` as a square float matrix (of `size` rows, if given), or LIFError."""
     array = real(value, name, where=where)
     if array.ndim != 2 or array.shape[0] != array.shape[1]:
-        raise LIFError(
-            f"{name} must be a square matrix [target, source], but has shape {array.shape}", where=where
-        )
+        raise LIFError(f"{name} must be a square matrix [target, source], but has shape {array.shape}", where=where)
     if size is not None and array.shape[0] != size:
         raise LIFError(f"{name} has {array.shape[0]} rows, expected {size}, one per population", where=where)
     return array

@@ -11,13 +11,15 @@ left (decay exp(-|Im S| Im w)), so the trapezoidal rule in u converges geometric
 Domain checked against mpmath at 50 digits: Re s > -1, |s| <= 1e4, |x| <= 1e4.
 """
 
+# mypy: allow-untyped-defs
 from __future__ import annotations
 
 import cmath
 import math
 
 import numpy as np
-from numba import njit
+
+from automfm_hpc.lif.compiled import jit
 
 _STEP = 0.42
 _STEP_CAP = 0.22
@@ -25,7 +27,7 @@ _TINY = 1e-17
 _MAX_NODES = 4000
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@jit
 def saddle(order, x):
     """Saddle point of t^order exp(x t - t^2/2) dt/t with positive real part, and sqrt(x^2 + 4 order)."""
     root = cmath.sqrt(x * x + 4.0 * order)
@@ -34,7 +36,7 @@ def saddle(order, x):
     return 2.0 * order / (root - x), root
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@jit
 def path(order, x):
     """Parameters (t, log t, A, B, step) of the integration path; Im order >= 0."""
     t, root = saddle(order, x)
@@ -42,16 +44,13 @@ def path(order, x):
     curvature = t * root
     direction = cmath.exp(-0.5j * cmath.phase(curvature))
     tilt = abs(direction.imag)
-    if tilt > 1e-6:
-        speed = w.imag / tilt
-    else:
-        speed = 2.0 / (1.0 + 2.0 * (t / root).real)
+    speed = w.imag / tilt if tilt > 1e-6 else 2.0 / (1.0 + 2.0 * (t / root).real)
     half = 0.5 * speed * direction.real
     step = min(_STEP / (speed * math.sqrt(abs(curvature))), _STEP_CAP)
     return t, w, half, complex(half, -w.imag), step
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@jit
 def _sweep(order, x, s, gap, joint, out):
     """Sum the trapezoidal rule over both halves of the path into `out`; see `mellin` and `mellin_pair`."""
     t0, w0, a, b, step = path(order, x)
@@ -99,7 +98,7 @@ def _sweep(order, x, s, gap, joint, out):
         out[k] *= step
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@jit
 def _expm1(z):
     """exp(z) - 1 for small complex z without cancellation."""
     half = math.sin(0.5 * z.imag)
@@ -107,7 +106,7 @@ def _expm1(z):
     return complex(real, math.exp(z.real) * math.sin(z.imag))
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@jit
 def _expm1_over(s, logarithm):
     """(1 - t^(-s))/s for log t = `logarithm`, and its limit log t at s = 0."""
     z = -s * logarithm
@@ -118,7 +117,7 @@ def _expm1_over(s, logarithm):
     return (1.0 - cmath.exp(z)) / s
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@jit
 def mellin(s, x, out):
     r"""s M(s, x), M(s+1, x), M(s+2, x) and (s M(s, x) - 1)/s, all times exp(-scale); returns scale.
 
@@ -137,7 +136,7 @@ def mellin(s, x, out):
     return scale
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@jit
 def mellin_pair(s, high, low, out):
     """Differences of `mellin` between two close arguments, without cancellation; returns the common scale.
 

@@ -6,26 +6,25 @@ where mean and variance of the input follow the delayed and synaptically filtere
 the self-consistent solution, and near it the rate model of `lowpass` if tau is that of the low-pass fit.
 """
 
+# mypy: allow-untyped-defs
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike
 
 from automfm_hpc.errors import LIFError
 from automfm_hpc.lif import checks
 from automfm_hpc.lif.checks import Array
+from automfm_hpc.lif.compiled import jit
 from automfm_hpc.lif.inputs import rates_of
 from automfm_hpc.lif.lowpass import fit_low_pass
 from automfm_hpc.lif.network import LIFNetwork
 from automfm_hpc.lif.rates import METHODS, point
 from automfm_hpc.lif.spectra import responses
 from automfm_hpc.lif.working_point import WorkingPoint, working_point
-
-_JIT = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +46,22 @@ class RateDynamics:
     tau: Array
 
 
-@njit(**_JIT)
+@jit
 def _integrate(
-    by_mean, by_variance, outer_mean, outer_variance, root, V_th, V_reset, tau_m, t_ref, keep, pull, lag, expansion, rates
+    by_mean,
+    by_variance,
+    outer_mean,
+    outer_variance,
+    root,
+    V_th,
+    V_reset,
+    tau_m,
+    t_ref,
+    keep,
+    pull,
+    lag,
+    expansion,
+    rates,
 ):
     """Fill `rates` (t, n) from its first row: exponential Euler steps, delays in whole steps."""
     steps, n = rates.shape
@@ -103,23 +115,26 @@ def rate_dynamics(
     """
     where = "rate_dynamics"
     expansion = checks.one_of(method, METHODS, "method", where=where) == "expansion"
-    length, step = (float(checks.at_least(v, w, where=where, strict=True)) for v, w in ((duration, "duration"), (dt, "dt")))
-    steps = int(round(length / step))
-    working = working_point(net, method=method) if start is None or tau is None else None
-    first = working.rates if start is None and working else np.broadcast_to(rates_of(net, start, where=where), (net.size,))  # type: ignore[arg-type]
-    times = response_times(net, working) if tau is None and working else checks.at_least(tau, "tau", where=where, strict=True)  # type: ignore[arg-type]
+    length, step = (
+        float(checks.at_least(v, w, where=where, strict=True)) for v, w in ((duration, "duration"), (dt, "dt"))
+    )
+    steps = round(length / step)
+    working = working_point(net, method=method)
+    first = working.rates if start is None else rates_of(net, np.broadcast_to(start, (net.size,)), where=where)
+    times = response_times(net, working) if tau is None else checks.at_least(tau, "tau", where=where, strict=True)
     times = np.array(np.broadcast_to(times, (net.size,)))
     outer = checks.at_least(net.nu_ext if nu_ext is None else nu_ext, "nu_ext", where=where)
     try:
         outer = np.broadcast_to(outer, (steps, net.nu_ext.size))
     except ValueError:
         raise LIFError(
-            f"nu_ext has shape {outer.shape}, expected ({steps}, {net.nu_ext.size}) or ({net.nu_ext.size},)", where=where
+            f"nu_ext has shape {outer.shape}, expected ({steps}, {net.nu_ext.size}) or ({net.nu_ext.size},)",
+            where=where,
         ) from None
     scale = 1e-3 * net.tau_m
     rates = np.empty((steps + 1, net.size))
     rates[0] = first
-    root = np.sqrt(working.tau_syn if working else np.full(net.size, net.tau_syn.max()))
+    root = np.sqrt(working.tau_syn)
     _integrate(
         scale[:, None] * net.K * net.J, scale[:, None] * net.K * net.J**2,
         outer @ (net.K_ext * net.J_ext).T * scale + net.mean_ext, outer @ (net.K_ext * net.J_ext**2).T * scale,

@@ -19,7 +19,7 @@ from automfm_hpc.lif.checks import Array
 from automfm_hpc.lif.inputs import rates_of
 from automfm_hpc.lif.network import LIFNetwork
 from automfm_hpc.lif.rates import METHODS, refuse_negative
-from automfm_hpc.lif.relaxation import evaluate, problem, relax, relax_many
+from automfm_hpc.lif.relaxation import Problem, evaluate, problem, relax, relax_many
 
 SOLVERS = ("relaxation", "newton")
 _CEILING = 1e4  # Hz, upper end of the search where neurons have no refractory time
@@ -147,9 +147,7 @@ def _judged(rates: Array, jacobian: Array, error: float, steps: int, solver: str
     return FixedPoint(rates, jacobian, growth < 0.0, growth, float(error), int(steps), solver)
 
 
-def fixed_points(
-    net: LIFNetwork, *, method: str = "shift", starts: int = 256, tolerance: float = 1e-12
-) -> FixedPoints:
+def fixed_points(net: LIFNetwork, *, method: str = "shift", starts: int = 256, tolerance: float = 1e-12) -> FixedPoints:
     """All fixed points with their stability, by relaxation and Newton steps from many starts.
 
     Parameters
@@ -184,7 +182,9 @@ def fixed_points(
         if index == 1:
             break
     if not points:
-        raise LIFError("no fixed point found", where=where, remedy="Check the network; rates may diverge without t_ref.")
+        raise LIFError(
+            "no fixed point found", where=where, remedy="Check the network; rates may diverge without t_ref."
+        )
     return FixedPoints(tuple(sorted(points, key=lambda p: p.rates.sum())), index)
 
 
@@ -201,7 +201,9 @@ def _cloud(count: int, ceiling: Array) -> Array:
     return ceiling * 10.0 ** (-6.0 * unit[1:])
 
 
-def _search(arrays, starts, expansion, step, growth, tolerance, found) -> list[Array]:
+def _search(
+    arrays: Problem, starts: Array, expansion: bool, step: float, growth: float, tolerance: float, found: list[Array]
+) -> list[Array]:
     """New solutions reached from the starts, appended to those found."""
     try:
         rates, errors = relax_many(arrays, starts, expansion, step, growth, tolerance, 120)
@@ -215,7 +217,7 @@ def _search(arrays, starts, expansion, step, growth, tolerance, found) -> list[A
     return found
 
 
-def _points(arrays, found: list[Array], expansion: bool) -> list[FixedPoint]:
+def _points(arrays: Problem, found: list[Array], expansion: bool) -> list[FixedPoint]:
     points = []
     for nu in found:
         out, jacobian = np.empty_like(nu), np.empty((nu.size, nu.size))

@@ -7,6 +7,8 @@ Richardson-extrapolated central difference of F at fixed rates, good to about 1e
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -77,7 +79,7 @@ def _numeric_part(net: LIFNetwork, point: WorkingPoint, field: str) -> Array:
     return out
 
 
-def _difference(function, net: LIFNetwork, field: str, place: tuple[int, ...]) -> Array:
+def _difference(function: Callable[[LIFNetwork], Array], net: LIFNetwork, field: str, place: tuple[int, ...]) -> Array:
     """d function(net)/d net.field[place]; one-sided of second order where the field would turn negative."""
     value = np.asarray(getattr(net, field))
 

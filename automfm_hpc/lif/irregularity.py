@@ -7,24 +7,24 @@ h grows like 4 e^(2 y^2), so it is carried as h e^(-2 y^2) for y > 0; with z = y
 int_0^inf e^(2 y u - u^2) f(y - u)^2 du.
 """
 
+# mypy: allow-untyped-defs
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from numba import njit
 from numpy.polynomial import legendre
 from numpy.typing import ArrayLike
 
 from automfm_hpc.lif.checks import Array
+from automfm_hpc.lif.compiled import jit
 from automfm_hpc.lif.rates import _FAR, ALPHA, _rate, neuron_columns
 from automfm_hpc.lif.special import left_derivatives
 
-_JIT = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}}
 _X, _W = legendre.leggauss(20)
 
 
-@njit(**_JIT)
+@jit
 def _inner(y, low, high):
     """Scaled int over u in [low, high] of exp(2 y u - u^2) f(y - u)^2."""
     total = 0.0
@@ -42,13 +42,16 @@ def _inner(y, low, high):
     return half * total
 
 
-@njit(**_JIT)
+@jit
 def variance_density(y):
     """h(y) of the module docstring, times exp(-2 y^2) for y > 0."""
     if y <= 0.0:
         unit = 1.0 / max(1.0, -y)
-        return _inner(y, 0.0, unit) + _inner(y, unit, 3.0 * unit) + _inner(y, 3.0 * unit, 7.0 * unit) + _inner(
-            y, 7.0 * unit, 19.0 * unit
+        return (
+            _inner(y, 0.0, unit)
+            + _inner(y, unit, 3.0 * unit)
+            + _inner(y, 3.0 * unit, 7.0 * unit)
+            + _inner(y, 7.0 * unit, 19.0 * unit)
         )
     unit = min(y, 1.0 / max(1.0, y))
     total = _inner(y, 0.0, unit)
@@ -62,7 +65,7 @@ def variance_density(y):
     return total
 
 
-@njit(**_JIT)
+@jit
 def _panel(low, high, top):
     """exp(-2 max(top, 0)^2) int_low^high h(y) dy."""
     total = 0.0
@@ -74,7 +77,7 @@ def _panel(low, high, top):
     return half * total
 
 
-@njit(**_JIT)
+@jit
 def _variance(low, high):
     """exp(-2 max(high, 0)^2) int_low^high h(y) dy, panels shrinking towards the upper limit where h is largest."""
     total = 0.0
@@ -90,7 +93,7 @@ def _variance(low, high):
     return total
 
 
-@njit(**_JIT)
+@jit
 def _fill(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, step, out):
     for i in range(out.size):
         m, s, th, re = mean[i * step[0]], sd[i * step[1]], V_th[i * step[2]], V_reset[i * step[3]]

@@ -59,7 +59,9 @@ def weights(values: Mapping[str, Any], current: str, jump: str, tau: str, *, whe
     if jump in values:
         return np.asarray(values[jump], dtype=float)
     if "tau_s" not in values or "C" not in values:
-        raise LIFError(f"'{current}' is a current: it needs tau_s and C", where=where, remedy=f"Or give '{jump}' in mV.")
+        raise LIFError(
+            f"'{current}' is a current: it needs tau_s and C", where=where, remedy=f"Or give '{jump}' in mV."
+        )
     strength = np.asarray(need(values, current, where=where), dtype=float)
     duration = np.asarray(values.get(tau, values["tau_s"]), dtype=float)
     capacity = np.asarray(values["C"], dtype=float)
@@ -91,7 +93,9 @@ def _constant_current(values: Mapping[str, Any], where: str) -> Any:
 def _delays(values: Mapping[str, Any], n: int, layered: bool) -> tuple[Array, Array]:
     """Mean and standard deviation of the delays, ms."""
     if layered and "d_e" in values:
-        return tuple(_by_source(values.get(a, 0.0), values.get(b, 0.0), n) for a, b in (("d_e", "d_i"), ("d_e_sd", "d_i_sd")))  # type: ignore[return-value]
+        return tuple(
+            _by_source(values.get(a, 0.0), values.get(b, 0.0), n) for a, b in (("d_e", "d_i"), ("d_e_sd", "d_i_sd"))
+        )  # type: ignore[return-value]
     mean = values.get("Delay", values.get("D_mean", 0.0))
     spread = values.get("Delay_sd", values.get("D_std", 0.0))
     return np.broadcast_to(mean, (n, n)), np.broadcast_to(spread, (n, n))
@@ -119,11 +123,12 @@ def _external(values: Mapping[str, Any], n: int, layered: bool, where: str) -> d
     if K.ndim < 2 and J.ndim < 2:
         K, J = np.diag(np.broadcast_to(K, (n,))), np.diag(np.broadcast_to(J, (n,)))
         rate = np.broadcast_to(rate, (n,))
-    extra = [(values.get(key), sign) for key, sign in (("nu_e_ext", 1.0), ("nu_i_ext", -float(values.get("g", 1.0))))]
-    for more, sign in extra:
+    sources = [(values.get(key), sign) for key, sign in (("nu_e_ext", 1.0), ("nu_i_ext", -float(values.get("g", 1.0))))]
+    for more, sign in sources:
         if more is not None and np.any(np.asarray(more) != 0):
             jump = sign * np.max(np.abs(J), axis=1)
             K = np.hstack([np.broadcast_to(K, J.shape), np.eye(n)])
             J = np.hstack([J, np.diag(jump)])
-            rate = np.concatenate([np.broadcast_to(rate, (J.shape[1] - n,)), np.broadcast_to(more, (n,))])
+            before = J.shape[1] - n
+            rate = np.concatenate([np.broadcast_to(rate, (before,)), np.broadcast_to(more, (n,))])
     return {"K_ext": K, "J_ext": J, "nu_ext": rate, "tau_syn_ext": tau}

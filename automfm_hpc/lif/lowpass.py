@@ -67,7 +67,9 @@ def fit_low_pass(frequency: ArrayLike, response: ArrayLike, *, target: str = "am
     data = np.asarray(response, dtype=complex)
     data = data[:, None] if data.ndim == 1 else data
     if f.ndim != 1 or f.size < 3 or data.shape[0] != f.size:
-        raise LIFError(f"{f.shape} frequencies do not fit a response of shape {data.shape}; at least 3 are needed", where=where)
+        raise LIFError(
+            f"{f.shape} frequencies do not fit a response of shape {data.shape}; at least 3 are needed", where=where
+        )
     fits = [_fit_one(2e-3 * np.pi * f, column, target) for column in data.T]
     return LowPass(*(np.array(values) for values in zip(*fits, strict=True)))
 

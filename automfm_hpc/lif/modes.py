@@ -126,7 +126,9 @@ def sensitivity(W: ArrayLike, frequency: float, *, near: complex = 1.0 + 0.0j) -
     )
 
 
-def critical_frequency(net: LIFNetwork, point: WorkingPoint, guess: float, *, width: float = 5.0) -> tuple[float, complex]:
+def critical_frequency(
+    net: LIFNetwork, point: WorkingPoint, guess: float, *, width: float = 5.0
+) -> tuple[float, complex]:
     """Frequency (Hz) near `guess` at which an eigenvalue is nearest to 1, and that eigenvalue."""
 
     def nearest(f: float) -> complex:

@@ -86,7 +86,9 @@ class LIFNetwork:
         n = len(self.populations)
         if n == 0 or len(set(self.populations)) != n:
             raise LIFError("populations must be named, each once", where=where)
-        fix: dict[str, Any] = {name: checks.square(getattr(self, name), name, where=where, size=n) for name in ("K", "J")}
+        fix: dict[str, Any] = {
+            name: checks.square(getattr(self, name), name, where=where, size=n) for name in ("K", "J")
+        }
         if (fix["K"] < 0).any():
             raise LIFError("K (in-degrees) must be zero or positive", where=where)
         fix["V_th"], fix["V_reset"] = (_row(a, n) for a in checks.potentials(self.V_th, self.V_reset, where=where))
@@ -104,10 +106,9 @@ class LIFNetwork:
                 fix[name] = _row(checks.at_least(getattr(self, name), name, where=where, strict=True), n)
         checks.one_of(self.delay_dist, DELAY_KINDS, "delay distribution", where=where)
         for name, value in fix.items():
-            if isinstance(value, np.ndarray):
-                value = np.array(value)
-                value.setflags(write=False)
-            object.__setattr__(self, name, value)
+            own = np.array(value)
+            own.setflags(write=False)
+            object.__setattr__(self, name, own)
 
     @classmethod
     def load(cls, source: str | Path | Mapping[str, Any], **changes: Any) -> LIFNetwork:
@@ -151,7 +152,9 @@ class LIFNetwork:
         """Position of a population, or LIFError."""
         if population not in self.populations:
             raise LIFError(
-                f"no population {population!r}", where=self.label or "network", remedy=suggest(population, self.populations)
+                f"no population {population!r}",
+                where=self.label or "network",
+                remedy=suggest(population, self.populations),
             )
         return self.populations.index(population)
 
@@ -164,7 +167,9 @@ def _row(value: ArrayLike, n: int) -> Array:
     """One entry per population from a number or a list."""
     array = np.asarray(value, dtype=float)
     if array.ndim > 1 or (array.ndim == 1 and array.size not in (1, n)):
-        raise LIFError(f"expected a number or {n} numbers, one per population, got shape {array.shape}", where="LIFNetwork")
+        raise LIFError(
+            f"expected a number or {n} numbers, one per population, got shape {array.shape}", where="LIFNetwork"
+        )
     return np.array(np.broadcast_to(array, (n,)))
 
 
@@ -235,5 +240,7 @@ def from_mapping(content: Mapping[str, Any], *, where: str, **changes: Any) -> L
     unknown = set(changes) - set(LIFNetwork.__dataclass_fields__)
     if unknown:
         word = sorted(unknown)[0]
-        raise LIFError(f"a network has no field {word!r}", where=where, remedy=suggest(word, LIFNetwork.__dataclass_fields__))
+        raise LIFError(
+            f"a network has no field {word!r}", where=where, remedy=suggest(word, LIFNetwork.__dataclass_fields__)
+        )
     return LIFNetwork(**{**made, **changes})

@@ -90,7 +90,9 @@ def pairwise_covariances(connectivity: ArrayLike, rates: ArrayLike, cvs: ArrayLi
         raise LIFError(f"connectivity is {w.shape}, rates {nu.shape}, cvs {irregular.shape}", where=where)
     bound = spectral_bound(w)
     if bound >= 1.0:
-        raise LIFError(f"the network is unstable (spectral bound {bound:.4g} >= 1)", where=where, remedy="Weaken the weights.")
+        raise LIFError(
+            f"the network is unstable (spectral bound {bound:.4g} >= 1)", where=where, remedy="Weaken the weights."
+        )
     A = np.linalg.inv(np.eye(w.shape[0]) - w)
     noise = np.linalg.solve(A**2, np.broadcast_to(irregular, nu.shape) ** 2 * nu)
     if (noise < 0.0).any():

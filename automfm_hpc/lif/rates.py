@@ -13,19 +13,20 @@ standard deviation sigma/sqrt(2). Fast exponential synapses with time constant t
 Potentials are in mV relative to the leak potential, times in ms, rates in Hz.
 """
 
+# mypy: allow-untyped-defs
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike
 from scipy.special import zeta
 
 from automfm_hpc.errors import LIFError
 from automfm_hpc.lif import checks
 from automfm_hpc.lif.checks import Array
+from automfm_hpc.lif.compiled import jit
 from automfm_hpc.lif.special import SQRT_PI, area_left, area_right, passage_area, passage_differences
 
 METHODS = ("shift", "expansion")
@@ -33,7 +34,7 @@ ALPHA = math.sqrt(2.0) * abs(float(zeta(0.5 + 0.0j).real))
 _FAR = 1e7  # y below -_FAR: the noise changes the rate by less than 1e-14, use the noiseless limit
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@jit
 def _quiet(mean, V_th, V_reset, tau_m, t_ref):
     """Rate (1/ms) and its derivatives by mean and variance for vanishing noise."""
     if mean <= V_th:
@@ -44,7 +45,7 @@ def _quiet(mean, V_th, V_reset, tau_m, t_ref):
     return rate, slope * (1.0 / up - 1.0 / down), 0.25 * slope * (1.0 / up**2 - 1.0 / down**2)
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@jit
 def _rate(mean, sd, V_th, V_reset, tau_m, t_ref, shift):
     """Rate in 1/ms; `shift` is added to both limits."""
     if sd <= 0.0:
@@ -66,7 +67,7 @@ def _rate(mean, sd, V_th, V_reset, tau_m, t_ref, shift):
     return small / (t_ref * small + tau_m * passage_area(low, high))
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@jit
 def _rate_jet(mean, sd, V_th, V_reset, tau_m, t_ref, shift):
     """nu (1/ms), d/dmean, d/dvariance, d2/dmean2, d2/dmean dsd, d/dsd of the white-noise rate with shifted limits."""
     if sd <= 0.0 or V_th - mean < -_FAR * sd:
@@ -101,7 +102,7 @@ def _rate_jet(mean, sd, V_th, V_reset, tau_m, t_ref, shift):
     )
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@jit
 def point(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, expansion):
     """Rate (1/ms) of one neuron and its derivatives by mean, variance (mV^2) and shift of the limits."""
     shift = 0.5 * ALPHA * math.sqrt(tau_syn / tau_m)
@@ -116,7 +117,7 @@ def point(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, expansion):
     return nu - move * by_mean, by_mean - move * bend, 0.5 * first / sd, -sd * by_mean
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@jit
 def _fill_rates(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, step, expansion, out):
     last_tau = last_syn = -1.0
     shift = 0.0
@@ -134,7 +135,7 @@ def _fill_rates(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, step, expansion,
             out[i] = 1e3 * _rate(m, s, th, re, tau, ref, shift)
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@jit
 def _fill_derivatives(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, step, expansion, out):
     for i in range(out.shape[1]):
         nu, by_mean, by_variance, _ = point(

@@ -1,18 +1,17 @@
 """The compiled core of the self-consistency problem nu = F(nu): residual, Jacobian, relaxation, Newton."""
 
+# mypy: allow-untyped-defs
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from automfm_hpc.lif.checks import Array
+from automfm_hpc.lif.compiled import jit
 from automfm_hpc.lif.network import LIFNetwork
 from automfm_hpc.lif.rates import ALPHA, point
-
-_JIT = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
 class Problem(NamedTuple):
@@ -53,7 +52,7 @@ def problem(net: LIFNetwork) -> Problem:
     )
 
 
-@njit(**_JIT)
+@jit
 def evaluate(p, nu, expansion, rate, jacobian):
     """Fill `rate` with F(nu) in Hz and `jacobian` with dF_i/dnu_j."""
     n = nu.size
@@ -80,7 +79,7 @@ def evaluate(p, nu, expansion, rate, jacobian):
             jacobian[i, j] = 1e3 * slope
 
 
-@njit(**_JIT)
+@jit
 def _size(residual, nu):
     """Largest residual relative to the rates (floor 1e-6 Hz)."""
     worst = 0.0
@@ -91,7 +90,7 @@ def _size(residual, nu):
     return worst
 
 
-@njit(**_JIT)
+@jit
 def relax(p, start, expansion, step, growth, tolerance, limit):
     """Implicit Euler steps of d nu/dt = F(nu) - nu with growing step: follows the relaxation, ends as Newton.
 
@@ -117,13 +116,12 @@ def relax(p, start, expansion, step, growth, tolerance, limit):
                 fraction = min(fraction, max(0.1, 0.9 * nu[i] / -change[i]))
         trial = nu + fraction * change
         for i in range(n):
-            if trial[i] < 0.0:
-                trial[i] = 0.0
+            trial[i] = max(trial[i], 0.0)
         evaluate(p, trial, expansion, rate, jacobian)
         error = _size(rate - trial, trial)
         moved = _size(trial - nu, trial)
         nu = trial
-        if error != error:
+        if np.isnan(error):
             return nu, jacobian, np.inf, count + 1
         if error <= tolerance and (moved <= 1e3 * tolerance or error == 0.0):
             return nu, jacobian, error, count + 1
@@ -135,7 +133,7 @@ def relax(p, start, expansion, step, growth, tolerance, limit):
     return nu, jacobian, error, limit
 
 
-@njit(**_JIT)
+@jit
 def relax_many(p, starts, expansion, step, growth, tolerance, limit):
     """`relax` from every row of `starts`; returns rates (k, n) and residuals (k,)."""
     out = np.empty_like(starts)

@@ -16,26 +16,26 @@ is filtered by 1/(1 + i omega tau_syn).
 The noiseless limit (sigma -> 0 above threshold) follows from M(s, x) -> Gamma(s) (-x)^(-s).
 """
 
+# mypy: allow-untyped-defs
 from __future__ import annotations
 
 import cmath
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike
 
 from automfm_hpc.errors import LIFError
 from automfm_hpc.lif import checks
 from automfm_hpc.lif.checks import Array
+from automfm_hpc.lif.compiled import jit
 from automfm_hpc.lif.cylinder import _expm1_over, mellin, mellin_pair, saddle
 from automfm_hpc.lif.rates import _FAR, ALPHA, METHODS, _rate, _rate_jet, neuron_columns, refuse_negative
 
-_JIT = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}}
 _SQRT2 = math.sqrt(2.0)
 
 
-@njit(**_JIT)
+@jit
 def _apart(s, high, low, rho, first, second):
     """N = M(s+1)|, D = M(s)|, N' = M(s+2)|, D' = M(s+1)| with the delayed reset term in D, scaled alike."""
     scale = mellin(s, high, first)
@@ -53,7 +53,7 @@ def _apart(s, high, low, rho, first, second):
     )
 
 
-@njit(**_JIT)
+@jit
 def _together(s, high, low, rho, work):
     """As `_apart`, for limits so close that the integrands are subtracted before integration."""
     mellin_pair(s, high, low, work)
@@ -61,10 +61,10 @@ def _together(s, high, low, rho, work):
     return work[1], work[0] + delay * work[3], work[2], work[1] + delay * s * work[4]
 
 
-@njit(**_JIT)
+@jit
 def _continued(s, high, low, rho, first, second):
     """N, D, N', D' for Re s <= -1/2 by the recurrence V(s) = (s+1) V(s+2) - x V(s+1), V = M/Gamma."""
-    steps = int(math.ceil(-0.5 - s.real))
+    steps = math.ceil(-0.5 - s.real)
     base = s + steps
     values = np.empty((2, 3), dtype=np.complex128)
     scale = mellin(base, high, first)
@@ -88,7 +88,7 @@ def _continued(s, high, low, rho, first, second):
     )
 
 
-@njit(**_JIT)
+@jit
 def quotients(s, high, low, rho, first, second):
     """N/D, N'/D and D'/D of the module docstring (a prime is a joint derivative by both limits)."""
     mirror = s.imag < 0.0
@@ -110,7 +110,7 @@ def quotients(s, high, low, rho, first, second):
     return a, b, c
 
 
-@njit(**_JIT)
+@jit
 def _quiet_response(s, mean, V_th, V_reset, tau_m, t_ref, rate):
     """Response (1/ms/mV) for vanishing noise; zero below threshold."""
     if mean <= V_th:
@@ -121,7 +121,7 @@ def _quiet_response(s, mean, V_th, V_reset, tau_m, t_ref, rate):
     return rate / (1.0 + s) * numerator / denominator
 
 
-@njit(**_JIT)
+@jit
 def response_point(s, mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, expansion, delayed, first, second):
     """Response to a modulated mean in 1/ms/mV at s = i omega tau_m."""
     if sd <= 0.0 or V_th - mean < -_FAR * sd:
@@ -141,7 +141,7 @@ def response_point(s, mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, expansion,
     return front * ((nu - shift * sd * by_mean) * n + _SQRT2 * shift * nu * (n1 - n * d1))
 
 
-@njit(**_JIT)
+@jit
 def _fill(frequency, mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, step, expansion, filtered, delayed, out):
     first = np.empty(6, dtype=np.complex128)
     second = np.empty(6, dtype=np.complex128)

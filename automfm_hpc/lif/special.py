@@ -9,14 +9,16 @@ degree 8 on intervals of 1/8, built once from SciPy's erfcx and Dawson functions
 asymptotic series are used; further right the rate is below 1e-300 Hz.
 """
 
+# mypy: allow-untyped-defs
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from numba import njit
 from numpy.polynomial import chebyshev, legendre
 from scipy.special import dawsn, erfcx
+
+from automfm_hpc.lif.compiled import jit
 
 SQRT_PI = math.sqrt(math.pi)
 _DEGREE = 8
@@ -63,7 +65,7 @@ _AREA_LEFT = _fit_pieces(_erfcx_area, _LEFT)
 _AREA_RIGHT = _fit_pieces(lambda y: 2 * SQRT_PI * dawsn(y) - np.exp(-y * y) * _erfcx_area(y), _RIGHT)
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"}, inline="always")
+@jit
 def _read(table, v):
     place = v * 8.0
     row = np.uint64(place)
@@ -77,14 +79,14 @@ def _read(table, v):
     return low + t2 * t2 * high
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@jit
 def _area_tail(v):
     """sqrt(pi) int_0^v erfcx(u) du - log v - constant for v >= 12: DLMF 7.12.1 integrated term by term."""
     q = 0.5 / (v * v)
     return q * (0.5 - q * (0.75 - q * (2.5 - q * (13.125 - q * (94.5 - q * 866.25)))))
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@jit
 def area_left(v):
     """sqrt(pi) int_0^v erfcx(u) du for v >= 0."""
     if v < 12.0:
@@ -92,7 +94,7 @@ def area_left(v):
     return math.log(v) + _LOG_CONSTANT + _area_tail(v)
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@jit
 def area_right(y):
     """exp(-y^2) sqrt(pi) int_0^y erfcx(-u) du for 0 <= y < 28; its limit 1/y - ... is not needed beyond."""
     if y < 28.0:
@@ -100,7 +102,7 @@ def area_right(y):
     return SQRT_PI * (1.0 / y + 0.5 / (y * y * y))
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@jit
 def left_derivatives(v):
     """erfcx(v), -erfcx'(v) and erfcx''(v) for v >= 0 (asymptotic series, DLMF 7.12.1, beyond v = 12)."""
     if v < 12.0:
@@ -119,7 +121,7 @@ def left_derivatives(v):
     return scale * e, scale * g / v, scale * h * r
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@jit
 def integrand(y):
     """f, f', f'' of f(y) = erfcx(-y), each times exp(-y^2) when y > 0."""
     if y <= 0.0:
@@ -129,7 +131,7 @@ def integrand(y):
     return 2.0 - small * e, 4.0 * y + small * g, 4.0 + 8.0 * y * y - small * h
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@jit
 def _close(low, high):
     """Whether quadrature between the limits is safer than the difference of two antiderivatives."""
     if high > 0.0:
@@ -137,7 +139,7 @@ def _close(low, high):
     return high - low < 0.5 * max(1.0, -high)
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@jit
 def _area_close(low, high, scale):
     """exp(-scale) sqrt(pi) int_low^high erfcx(-u) du by Gauss-Legendre quadrature."""
     total = 0.0
@@ -149,7 +151,7 @@ def _area_close(low, high, scale):
     return SQRT_PI * half * total
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@jit
 def passage_area(low, high):
     r"""sqrt(pi) int_low^high erfcx(-u) du times exp(-max(high, 0)^2), for low <= high.
 
@@ -166,14 +168,14 @@ def passage_area(low, high):
     return area_right(high) - math.exp(low * low - high * high) * area_right(low)
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@jit
 def passage_differences(low, high):
     r"""f(high) - f(low), f'(high) - f'(low), (y f')(high) - (y f')(low), (y^2 f')(high) - (y^2 f')(low).
 
     All times exp(-max(high, 0)^2). They give every first and second derivative of the passage time.
     """
-    f1, g1, h1 = integrand(high)
-    f0, g0, h0 = integrand(low)
+    f1, g1, _ = integrand(high)
+    f0, g0, _ = integrand(low)
     scale = high * high if high > 0.0 else 0.0
     small = math.exp((low * low if low > 0.0 else 0.0) - scale)
     if not _close(low, high):

@@ -87,12 +87,10 @@ def unstable_modes(net: LIFNetwork, point: WorkingPoint, *, highest: float = 500
         f, values = np.insert(f, wide + 1, middle), np.insert(values, wide + 1, more)
     turn = np.angle(values[1:] / values[:-1]).sum()
     # A mirror-symmetric contour: twice the phase over 2 pi; det -> 1, so the total is a multiple of pi.
-    return int(round(-(turn - np.angle(values[-1])) / np.pi))
+    return round(float(-(turn - np.angle(values[-1])) / np.pi))
 
 
-def cross_spectra(
-    net: LIFNetwork, point: WorkingPoint, frequency: ArrayLike, *, check_stability: bool = True
-) -> Array:
+def cross_spectra(net: LIFNetwork, point: WorkingPoint, frequency: ArrayLike, *, check_stability: bool = True) -> Array:
     """Cross spectra of the population-averaged spike trains, Hz: (..., n, n), Hermitian.
 
     Raises
@@ -114,9 +112,7 @@ def cross_spectra(
     return (P * (point.rates / net.N)) @ np.swapaxes(P.conj(), -1, -2)
 
 
-def power_spectra(
-    net: LIFNetwork, point: WorkingPoint, frequency: ArrayLike, *, check_stability: bool = True
-) -> Array:
+def power_spectra(net: LIFNetwork, point: WorkingPoint, frequency: ArrayLike, *, check_stability: bool = True) -> Array:
     """Power spectra of the population-averaged spike trains, Hz: (..., n); errors as `cross_spectra`."""
     C = cross_spectra(net, point, frequency, check_stability=check_stability)
     return np.einsum("...ii->...i", C).real

@@ -65,14 +65,14 @@ class Mode:
         return self.eigenvalue.real < 0.0
 
 
-def lambert_eigenvalues(connectivity: ArrayLike, tau: float, delay: float, branch: int = 0) -> Array:
+def lambert_eigenvalues(connectivity: ArrayLike, tau: ArrayLike, delay: ArrayLike, branch: int = 0) -> Array:
     """Temporal eigenvalues (1/ms) of a rate model, one per non-zero eigenvalue of `connectivity`.
 
     Parameters
     ----------
     connectivity : (n, n) array_like
         Weights, times the profile at one wave number for spatial networks.
-    tau, delay : float
+    tau, delay : float or array_like of equal entries
         ms, the same for all populations; for others see `solve_characteristic`.
     branch : int
 
@@ -195,7 +195,7 @@ def most_unstable(
     """Wave number and oscillation of the most unstable mode, from a scan over k (1/mm) and refined between."""
     waves = np.atleast_1d(checks.real(k, "k", where="most_unstable"))
     table = dispersion(net, fit, waves, branches=branches, kind=kind)
-    b, place = np.unravel_index(int(np.argmax(table.real)), table.shape)
+    b, place = (int(i) for i in np.unravel_index(int(np.argmax(table.real)), table.shape))
     low, high = waves[max(place - 1, 0)], waves[min(place + 1, waves.size - 1)]
     branch = branches[b]
     if high > low:

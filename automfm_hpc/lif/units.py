@@ -51,7 +51,7 @@ def plain(entry: Any, *, where: str) -> Any:
         return np.asarray(entry["val"], dtype=float) * scale
     if isinstance(entry, dict):
         return {key: plain(value, where=f"{where}.{key}") for key, value in entry.items()}
-    if isinstance(entry, bool) or isinstance(entry, str) or entry is None:
+    if entry is None or isinstance(entry, (bool, str)):
         return entry
     array = np.asarray(entry)
     return array.astype(float) if array.dtype.kind in "iuf" else entry

@@ -52,7 +52,10 @@ def curves():
     out = {}
     for case, inputs in PROBES.items():
         grid = np.linspace(inputs[0], inputs[-1], 20)
-        out[case] = (grid, np.array([lif.self_consistent_rates(network(case, nu), solver="relaxation").rates[0] for nu in grid]))
+        out[case] = (
+            grid,
+            np.array([lif.self_consistent_rates(network(case, nu), solver="relaxation").rates[0] for nu in grid]),
+        )
     return out
 
 

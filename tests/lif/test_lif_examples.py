@@ -37,13 +37,17 @@ def test_response_nonlinearities(monkeypatch):
     # Response-onset supersaturation: the excitatory rate falls while the input grows.
     ros = [out[f"response-onset supersaturation at {nu} Hz"]["rates_Hz"][0][0] for nu in (10, 30)]
     np.testing.assert_allclose(ros, [0.72527, 0.22957], atol=1e-4)
-    np.testing.assert_allclose(out["saturation-driven nonlinearity at 100 Hz"]["rates_Hz"][0], [385.20046, 283.83616], atol=1e-4)
+    np.testing.assert_allclose(
+        out["saturation-driven nonlinearity at 100 Hz"]["rates_Hz"][0], [385.20046, 283.83616], atol=1e-4
+    )
     assert out["noise-driven multi-solution at 2 Hz"]["stable"] == [True, False, True]
 
 
 def test_microcircuit_rates(monkeypatch):
     out = numbers("fig4_microcircuit_rates", monkeypatch)
-    np.testing.assert_array_equal(np.round(out["theory_Hz"], 3), [0.754, 2.794, 4.440, 5.823, 7.154, 8.470, 1.160, 7.756])
+    np.testing.assert_array_equal(
+        np.round(out["theory_Hz"], 3), [0.754, 2.794, 4.440, 5.823, 7.154, 8.470, 1.160, 7.756]
+    )
     np.testing.assert_allclose(out["theory_Hz"], out["simulation_Hz"], atol=0.6)
     assert out["fixed_points"] == 1 and out["stable"]
 
@@ -58,7 +62,7 @@ def test_frequency_response(monkeypatch):
 def test_power_spectra(monkeypatch):
     out = numbers("fig6_power_spectra", monkeypatch)
     assert set(np.round(out["low_gamma_peaks_Hz"])) == {63.0}
-    assert 262 < min(out["high_gamma_peaks_Hz"]) and max(out["high_gamma_peaks_Hz"]) < 284.5
+    assert min(out["high_gamma_peaks_Hz"]) > 262 and max(out["high_gamma_peaks_Hz"]) < 284.5
 
 
 def test_sensitivity(monkeypatch):
@@ -73,7 +77,9 @@ def test_mapping_to_rate_model(monkeypatch):
     out = numbers("fig8_mapping_to_rate_model", monkeypatch)
     star = out["mean 10 sd 10"]
     np.testing.assert_allclose(star["external_Hz"], [95504.4687, 15718.5993], rtol=1e-7)
-    np.testing.assert_allclose([star["rate_Hz"], star["tau_ms"], star["w_E"]], [55.219505, 1.938016, 2.734867], rtol=1e-6)
+    np.testing.assert_allclose(
+        [star["rate_Hz"], star["tau_ms"], star["w_E"]], [55.219505, 1.938016, 2.734867], rtol=1e-6
+    )
     assert len(out) == 16 and max(p["fit_error"] for p in out.values()) < 0.01
 
 

@@ -113,7 +113,9 @@ def test_cv_equals_mpmath_and_its_limits():
         for mean, sd in ((12.0, 5.0),):
             high, low = limits(mean, sd, 0.5)
             outer = mp.quad(
-                lambda y: mp.exp(y * y) * mp.quad(lambda z: mp.exp(-z * z) * integrand(z) ** 2, [y - 9, y - 3, y - 1, y]),
+                lambda y: (
+                    mp.exp(y * y) * mp.quad(lambda z: mp.exp(-z * z) * integrand(z) ** 2, [y - 9, y - 3, y - 1, y])
+                ),
                 mp.linspace(low, high, 3),
             )
             exact = mp.sqrt(2 * mp.pi * outer) * siegert(mean, sd, 0.5) / 100
@@ -154,5 +156,5 @@ def test_bad_inputs_are_refused():
         lif.firing_rate(np.nan, 5.0, **CELL)
     with pytest.raises(LIFError, match="not broadcast"):
         lif.firing_rate([1.0, 2.0], [1.0, 2.0, 3.0], **CELL)
-    with pytest.raises(LIFError, match="negative rate.*method='shift'"):
+    with pytest.raises(LIFError, match=r"negative rate.*method='shift'"):
         lif.firing_rate(-20.0, 8.0, **CELL, tau_syn=5.0, method="expansion")

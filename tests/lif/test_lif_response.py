@@ -100,7 +100,9 @@ def _worst_against_nnmt(count, seed, theirs, method, t_ref):
         f, mean, sd, **{**CELL, "t_ref": t_ref}, tau_syn=0.2, method=method, delayed_reset=t_ref == 0.0
     )
     nnmt = [
-        exp._transfer_function(m * 1e-3, s * 1e-3, 10e-3, 0.2e-3, t_ref * 1e-3, 15e-3, 0.0, np.array([w]), method=theirs)
+        exp._transfer_function(
+            m * 1e-3, s * 1e-3, 10e-3, 0.2e-3, t_ref * 1e-3, 15e-3, 0.0, np.array([w]), method=theirs
+        )
         for m, s, w in zip(mean, sd, 2 * np.pi * f, strict=True)
     ]
     return np.abs(ours / (np.ravel(nnmt) * 1e-3) - 1).max()

@@ -33,7 +33,7 @@ def test_pairwise_connectivity_and_covariances_equal_nnmt():
 def test_pairwise_errors():
     J, mean, sd = random_network(scale=40.0)
     w = lif.pairwise_effective_connectivity(mean, sd, J, **CELLS)
-    with pytest.raises(LIFError, match="unstable .spectral bound"):
+    with pytest.raises(LIFError, match=r"unstable .spectral bound"):
         lif.pairwise_covariances(w, np.ones(30), np.ones(30))
     with pytest.raises(LIFError, match="square"):
         lif.pairwise_effective_connectivity(mean, sd, J[:5], **CELLS)
@@ -43,7 +43,9 @@ def test_pairwise_errors():
 
 def binary_network(theta=None):
     J, K = np.array([[1.0, -2.0], [1.0, -1.8]]), np.array([[100.0, 50.0], [100.0, 50.0]])
-    return lif.binary.BinaryNetwork.make(J, K, lif.binary.balanced_threshold(J, K, [0.1, 0.2]) if theta is None else theta)
+    return lif.binary.BinaryNetwork.make(
+        J, K, lif.binary.balanced_threshold(J, K, [0.1, 0.2]) if theta is None else theta
+    )
 
 
 def test_binary_working_point_is_self_consistent():

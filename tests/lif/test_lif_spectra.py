@@ -55,7 +55,9 @@ def test_spectra_equal_nnmt(bos):
     )
     from nnmt import network_properties
 
-    D = network_properties._delay_dist_matrix(net.delay * 1e-3, net.delay_sd * 1e-3, "truncated_gaussian", 2 * np.pi * f)
+    D = network_properties._delay_dist_matrix(
+        net.delay * 1e-3, net.delay_sd * 1e-3, "truncated_gaussian", 2 * np.pi * f
+    )
     theirs = exp._effective_connectivity(tf, D, net.J * 1e-3, net.K, 10e-3)
     np.testing.assert_allclose(W, theirs, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(
@@ -107,8 +109,10 @@ def test_nyquist_counts_growing_modes(bos):
     z = 284.0 - 6.0j
     for _ in range(30):
         z -= det(z) / ((det(z + 1e-4) - det(z - 1e-4)) / 2e-4)
-    assert abs(det(z)) < 1e-9 and z.real == pytest.approx(284.32, abs=0.01) and z.imag == pytest.approx(-6.342, abs=0.01)
-    with pytest.raises(LIFError, match="unstable: 2 growing modes.*check_stability"):
+    assert (
+        abs(det(z)) < 1e-9 and z.real == pytest.approx(284.32, abs=0.01) and z.imag == pytest.approx(-6.342, abs=0.01)
+    )
+    with pytest.raises(LIFError, match=r"unstable: 2 growing modes.*check_stability"):
         lif.power_spectra(net, point, [10.0])
     calm = lif.LIFNetwork.load("brunel2000")
     S = lif.cross_spectra(calm, lif.working_point(calm), [1.0, 50.0])
@@ -132,7 +136,7 @@ def test_defect_lognormal_delays():
         mu, width = mp.log(1.5) - mp.log(1.25) / 2, mp.sqrt(mp.log(1.25))
         exact = [
             complex(mp.quad(
-                lambda z: mp.exp(-2e-3j * mp.pi * w * mp.exp(mu + width * z) - z * z / 2) / mp.sqrt(2 * mp.pi),
+                lambda z, w=w: mp.exp(-2e-3j * mp.pi * w * mp.exp(mu + width * z) - z * z / 2) / mp.sqrt(2 * mp.pi),
                 mp.linspace(-8, 8, 40),
             ))
             for w in map(float, f)

@@ -62,7 +62,9 @@ def test_lambert_eigenvalues_solve_the_characteristic_equation():
         for z in lif.lambert_eigenvalues(w, tau, d, b):
             M = w * np.exp(-z * d) / (1 + z * tau)
             assert abs(np.linalg.det(np.eye(2) - M)) < 1e-9 * np.linalg.norm(M) ** 2
-    np.testing.assert_allclose(lif.lambert_eigenvalues(w, tau, 0.0).real.max(), (np.linalg.eigvals(w).real.max() - 1) / tau)
+    np.testing.assert_allclose(
+        lif.lambert_eigenvalues(w, tau, 0.0).real.max(), (np.linalg.eigvals(w).real.max() - 1) / tau
+    )
     with pytest.raises(LIFError, match="one tau for all"):
         lif.lambert_eigenvalues(w, [4.0, 5.0], d)
     with pytest.raises(LIFError, match="square"):
@@ -85,7 +87,10 @@ def test_interpolation_from_rate_to_spiking_model(ring):
     net, point, fit = ring
     mode = lif.most_unstable(net, fit, np.arange(1.0, 100.0, 0.5), branches=BRANCHES)
     p = lif.space.profile(mode.wave_number, net.width)
-    rate, spiking = lif.rate_kernel(lif.rate_weights(net, fit), fit.tau, net.delay, p), lif.spiking_kernel(net, point, p)
+    rate, spiking = (
+        lif.rate_kernel(lif.rate_weights(net, fit), fit.tau, net.delay, p),
+        lif.spiking_kernel(net, point, p),
+    )
     shares = np.linspace(0.0, 1.0, 5)
     table = lif.dispersion(net, fit, [mode.wave_number], branches=BRANCHES)[:, 0]
     ends = []
