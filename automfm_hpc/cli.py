@@ -87,6 +87,13 @@ def _add_stages(verbs: Any) -> None:
     p.add_argument("--order", type=int, choices=(1, 2), default=2)
     p.add_argument("--dt", type=float, default=0.1, help="step, ms (default 0.1)")
     p.add_argument("--json", action="store_true", help="print one JSON document")
+    p = _verb(verbs, "validate", do_validate, "Run the spiking network of a run and compare the mean field with it.")
+    p.add_argument("run", type=Path, metavar="RUN")
+    p.add_argument("--protocols", metavar="KINDS", help="some of constant,step,bump,sine,noise,bursts (default all)")
+    p.add_argument("--seeds", type=int, default=5, metavar="N", help="trials per protocol (default 5)")
+    p.add_argument("--scale", type=float, metavar="X", help="factor of the population sizes (default: for 3500 cells)")
+    p.add_argument("--order", type=int, choices=(1, 2), default=2, help="order of the mean field (default 2)")
+    p.add_argument("--json", action="store_true", help="print one JSON document")
     p = _verb(verbs, "publish", do_publish, "Put a run's model into the library.")
     p.add_argument("run", type=Path, metavar="RUN")
     _catalog_option(p)
@@ -332,6 +339,25 @@ def _solve_stage(arguments: argparse.Namespace) -> int:
         compared = stages.solve(_existing_run(arguments.model), pool, _logger(pool))
         if pool.is_root and compared is not None:
             print(json.dumps(compared) if arguments.json else comparison.table(compared, arguments.order))
+    return 0
+
+
+def do_validate(arguments: argparse.Namespace) -> int:
+    from automfm_hpc.plots_validation import plot_validation
+    from automfm_hpc.validation import run_validation
+    from automfm_hpc.validation_plan import parse_kinds, results_file
+    from automfm_hpc.validation_table import table
+
+    kinds = parse_kinds(arguments.protocols)
+    with _pool() as pool:
+        run = _existing_run(arguments.run)
+        result = run_validation(run, pool, _logger(pool), kinds, arguments.seeds, arguments.scale, arguments.order)
+        if pool.is_root and result is not None:
+            figures = plot_validation(run)
+            if arguments.json:
+                print(json.dumps(result | {"figures": [str(f) for f in figures]}))
+            else:
+                print(f"{table(result)}\n\nresults  {results_file(run)}\nfigures  {run.figures} ({len(figures)} files)")
     return 0
 
 

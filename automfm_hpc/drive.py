@@ -57,6 +57,36 @@ def check_names(drive: Drive, inputs: Sequence[str]) -> None:
                              remedy=f"Give one, for example {missing[0]}=20 (Hz).")
 
 
+def beyond(validity: Mapping[str, Any] | None, inputs: Sequence[str], table: FloatArray) -> tuple[str, ...]:
+    """Sentences about inputs that leave the range in which the model agreed with the spiking network.
+
+    Parameters
+    ----------
+    validity : Mapping or None
+        What `automfm validate` found: `trusted`, for each input the lowest and highest rate (Hz), or None where the
+        model agreed nowhere; `tolerance`. None: the model was not validated.
+    inputs : sequence of str
+    table : (n_time, n_input) array
+        Hz.
+    """
+    if validity is None:
+        return ()
+    t = validity["tolerance"]
+    close = (f"within {t['percent']:g} % or {t['hz']:g} Hz or {t['spreads']:g} seed-to-seed spreads "
+             "of the spiking network")
+    found = []
+    for name, low, high in zip(inputs, table.min(axis=0), table.max(axis=0), strict=True):
+        if name not in validity["trusted"]:
+            continue
+        trusted = validity["trusted"][name]
+        rates = f"{name}: {low:g} Hz" if low == high else f"{name}: {low:g} to {high:g} Hz"
+        if trusted is None:
+            found.append(f"{rates}: at none of the rates tested was the model {close}")
+        elif low < trusted[0] - 1e-9 or high > trusted[1] + 1e-9:
+            found.append(f"{rates}: only from {trusted[0]:g} to {trusted[1]:g} Hz was the model {close}")
+    return tuple(found)
+
+
 def each(drives: Drive | Sequence[Drive], inputs: Sequence[str]) -> list[dict[str, Any]]:
     """Many drives as a list of single ones.
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from automfm_hpc.errors import StoreError, UsageError
 from automfm_hpc.network import Network
 from automfm_hpc.protocols import Protocol, constant
 from automfm_hpc.provenance import content_hash, seed_for
+
+if TYPE_CHECKING:
+    from automfm_hpc.spiking import Recording
 
 MEASURES = {  # name -> (units, what it is)
     "rate": ("Hz", "firing rate, mean over cells"),
@@ -140,10 +143,15 @@ def working_experiment(
                   for f in WORKING_FRACTIONS]
     if scale is None:
         scale = min(1.0, MOST_CELLS / sum(p.size for p in network.populations))
-    slow = max([p.parameters["tau_w"] for p in network.populations if p.parameters.get("b")], default=0.0)
-    presimulation = max(presimulation, 3.0 * slow)
+    presimulation = settling_time(network, presimulation)
     protocols = tuple(constant({k: round(v, 6) for k, v in d.items()}, duration, presimulation) for d in drives)
     return Experiment(network, protocols, seeds, scale, root=root)
+
+
+def settling_time(network: Network, least: float = 500.0) -> float:
+    """Presimulation (ms) after which the network has forgotten its start: three times its slowest adaptation."""
+    slow = max([p.parameters["tau_w"] for p in network.populations if p.parameters.get("b")], default=0.0)
+    return max(least, 3.0 * slow)
 
 
 def simulate_trial(experiment: Experiment, trial: Trial, communicator: int | None = None) -> dict[str, NDArray[Any]]:
@@ -157,16 +165,23 @@ def simulate_trial(experiment: Experiment, trial: Trial, communicator: int | Non
     """
     from automfm_hpc import spikes, spiking
 
-    recording = spiking.run_trial(
-        experiment.network, experiment.protocols[trial.protocol], experiment.seed_of(trial), scale=experiment.scale,
-        wiring=_true_wiring(experiment.network), dt=experiment.dt, processes=experiment.processes,
-        communicator=communicator,
-    )  # fmt: skip
+    recording = record(experiment, trial, communicator)
     values: dict[str, NDArray[Any]] = dict(spiking.measure(recording, experiment.names))
     values["activity"] = np.array([spikes.activity(recording.spikes[n], BIN) for n in experiment.names])
     t = recording.timing
     values["timing"] = np.array([t.build, t.connect, t.presimulate, t.simulate, t.memory])
     return values
+
+
+def record(experiment: Experiment, trial: Trial, communicator: int | None = None) -> Recording:
+    """Run one trial in NEST; all its spikes."""
+    from automfm_hpc import spiking
+
+    return spiking.run_trial(
+        experiment.network, experiment.protocols[trial.protocol], experiment.seed_of(trial), scale=experiment.scale,
+        wiring=_true_wiring(experiment.network), dt=experiment.dt, processes=experiment.processes,
+        communicator=communicator,
+    )  # fmt: skip
 
 
 def _true_wiring(network: Network) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from automfm_hpc import fixed_points, published_template, rate_models, solution, transfer_function
-from automfm_hpc.drive import Drive, each, tabulate
+from automfm_hpc.drive import Drive, beyond, each, tabulate
 from automfm_hpc.errors import MeanFieldError, suggest
 from automfm_hpc.response import System
 from automfm_hpc.schemes import METHODS
@@ -56,7 +56,8 @@ class MeanField:
     T : float or (n_population,) or (n_population + n_input,) array
         Time constants (ms). Inputs without one take the mean.
     metadata : Mapping
-        Plain values to be kept with the model: network, variant, pathology, provenance, ...
+        Plain values to be kept with the model: network, variant, pathology, provenance, ...; `validity`, written
+        by `automfm validate`: the range of each input where the model agreed with the spiking network.
     """
 
     populations: tuple[str, ...]
@@ -195,6 +196,7 @@ class MeanField:
             rate (time, population) in Hz; covariance (time, population_i, population_j) in Hz^2 at
             order 2; time in s. Attributes: status ('ok', or the worst of 'out_of_domain', 'negative',
             'saturated', 'diverged'), warnings (a list of sentences), events (the same as dictionaries).
+            A drive outside the range in which the model was validated adds a warning and no event.
         """
         run = self._run(drive, duration, order, dt, method, initial, every)
         return solution.dataset(self, [run], many=False)
@@ -235,7 +237,8 @@ class MeanField:
         c = self._start_covariance(start, table[0], order)
         trace: Trace = integrate(self.system, table, start, c, float(dt), order, METHODS[method], every)
         described = {name: solution.describe_drive(value) for name, value in drive.items()}
-        return solution.Run(trace, order, float(dt), every, method, described)
+        untrusted = beyond(self.metadata.get("validity"), self.inputs, table)
+        return solution.Run(trace, order, float(dt), every, method, described, untrusted)
 
     def fixed_points(self, drive: Mapping[str, float], order: int = 1, n_start: int = 24) -> fixed_points.FixedPoints:
         """Fixed points at constant drive, with their stability.

@@ -53,9 +53,10 @@ class Protocol:
 
     @property
     def name(self) -> str:
-        """Short and unique: ``sine mf=20 amplitude=10 frequency=4``."""
-        numbers = {**{k: v for k, v in self.background.items()}, **self.settings}
-        return " ".join([self.kind, *(f"{k}={v:g}" for k, v in numbers.items())])
+        """Short and unique: ``constant mf=20``, ``sine of mf: mf=20 amplitude=10 frequency=4``."""
+        head = self.kind if self.kind == "constant" else f"{self.kind} of {self.input}:"
+        numbers = [*self.background.items(), *self.settings.items()]
+        return " ".join([head, *(f"{k}={v:g}" for k, v in numbers)])
 
     def setting(self, key: str) -> float:
         return float(self.settings.get(key, KINDS[self.kind][1][key]))

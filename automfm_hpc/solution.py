@@ -22,7 +22,7 @@ STATUSES = ("ok", "out_of_domain", "negative", "saturated", "diverged")  # from 
 
 @dataclass(frozen=True)
 class Run:
-    """One compiled run and how it was asked for; dt in ms."""
+    """One compiled run and how it was asked for; dt in ms; `untrusted`: sentences from `drive.beyond`."""
 
     trace: Trace
     order: int
@@ -30,6 +30,7 @@ class Run:
     every: int
     method: str
     drive: dict[str, Any]
+    untrusted: tuple[str, ...] = ()
 
 
 def describe_drive(value: Any) -> float | str:
@@ -100,9 +101,11 @@ def dataset(model: MeanField, runs: Sequence[Run], many: bool) -> xarray.Dataset
 
 def _attributes(first: Run, runs: Sequence[Run], happened: list[list[dict[str, Any]]], many: bool) -> dict[str, Any]:
     together = [event | ({"drive": k} if many else {}) for k, some in enumerate(happened) for event in some]
+    said = [(k, text) for k, run in enumerate(runs)
+            for text in (*(event["message"] for event in happened[k]), *run.untrusted)]
     return {
         "status": status_of(together),
-        "warnings": [(f"drive {e['drive']}: " if many else "") + e["message"] for e in together],
+        "warnings": [(f"drive {k}: " if many else "") + text for k, text in said],
         "events": together, "order": first.order, "method": first.method, "dt_ms": first.dt,
         "drive": [run.drive for run in runs] if many else first.drive,
     }  # fmt: skip

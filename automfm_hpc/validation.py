@@ -1,0 +1,331 @@
+"""Mean field against spiking network: the same drives to both, then scores, a verdict, and a table.
+
+The network's trials lie in ``RUN/validation``, one store per kind of protocol, and are resumed like all stores.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automfm_hpc import validate
+from automfm_hpc.errors import MeanFieldError, StoreError
+from automfm_hpc.experiment import BIN, Experiment
+from automfm_hpc.network import Network
+from automfm_hpc.protocols import KINDS, Protocol
+from automfm_hpc.provenance import canonical_json, write_atomically, write_json
+from automfm_hpc.stages import Log, Run, on_root, own_communicator, spike
+from automfm_hpc.validate import KERNEL, Tolerance
+from automfm_hpc.validation_plan import DROPPED, SEEDS, experiments, raster_file, results_file, shown, store_of
+
+if TYPE_CHECKING:
+    from automfm_hpc.mean_field import MeanField
+
+FloatArray = NDArray[np.float64]
+RASTER_CELLS = 60  # of each population
+
+
+# --- both sides of one protocol -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Network and mean field under one protocol, in bins of `BIN` ms.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    activity : (n_seed, n_population, n_bin) array
+        Hz.
+    rates : (n_seed, n_population) array
+        Rates over the whole protocol (Hz).
+    mean_field, sd : (n_population, n_bin) array
+        Rate, and standard deviation of the filtered rate (Hz; NaN at order 1), at the bins' centres.
+    status : str
+    warnings : tuple of str
+    """
+
+    protocol: Protocol
+    activity: FloatArray
+    rates: FloatArray
+    mean_field: FloatArray
+    sd: FloatArray
+    status: str
+    warnings: tuple[str, ...]
+
+
+def resized(model: MeanField, network: Network, scale: float) -> MeanField:
+    """The model of the network at another scale: population sizes change, inputs keep their sources.
+
+    What the model says about where it can be trusted is left out: it is what is to be found.
+    """
+    N = model.N.copy()
+    N[: len(model.populations)] = [max(1, round(network.population(n).size * scale)) for n in model.populations]
+    metadata = {k: v for k, v in model.metadata.items() if k != "validity"}
+    return replace(model, N=N, metadata=metadata)
+
+
+def compare(model: MeanField, experiment: Experiment, trials: Any, order: int = 2) -> list[Comparison]:
+    """Solve the mean field under every protocol of an experiment, beside the network's trials (their dataset)."""
+    names = list(model.populations)
+    picked = trials[["activity", "rate"]].sel(name=names).load()
+    found = []
+    for k, protocol in enumerate(experiment.protocols):
+        rate, sd, solved = _solve(model, protocol, order)
+        activity = picked["activity"].isel(protocol=k).transpose("seed", "name", "time").values
+        rates = picked["rate"].isel(protocol=k).transpose("seed", "name").values
+        found.append(Comparison(protocol, activity, rates, rate, sd, str(solved["status"]), tuple(solved["warnings"])))
+    return found
+
+
+def _solve(model: MeanField, protocol: Protocol, order: int) -> tuple[FloatArray, FloatArray, Mapping[str, Any]]:
+    duration = (protocol.presimulation + protocol.duration) / 1000.0
+    solution = model.solve(drive=protocol.drive(), duration=duration, order=order, every=5)
+    times, n_bin = solution["time"].values * 1000.0, round(protocol.duration / BIN)
+
+    def at(values: FloatArray) -> FloatArray:
+        return np.stack([validate.at_bins(times, row, protocol.presimulation, n_bin, BIN) for row in values.T])
+
+    rate = at(solution["rate"].values)
+    if "covariance" not in solution:
+        return rate, np.full(rate.shape, np.nan), solution.attrs
+    variance = np.diagonal(solution["covariance"].values, axis1=1, axis2=2)
+    return rate, np.sqrt(np.maximum(at(variance), 0.0)), solution.attrs
+
+
+# --- scores ---------------------------------------------------------------------------------------
+
+
+def score(model: MeanField, comparison: Comparison, tolerance: Tolerance) -> dict[str, Any]:
+    """Every population's scores under one protocol, as plain data."""
+    p = comparison.protocol
+    judge = {"constant": _constant, "sine": _sine}.get(p.kind, _course)
+    rows = {name: judge(model, comparison, i, tolerance) for i, name in enumerate(model.populations)}
+    return {"kind": p.kind, "name": p.name, "input": p.input, "background": dict(p.background),
+            "settings": dict(p.settings), "status": comparison.status, "warnings": list(comparison.warnings),
+            "populations": rows}
+
+
+def _constant(model: MeanField, c: Comparison, i: int, tolerance: Tolerance) -> dict[str, Any]:
+    half = c.mean_field.shape[1] // 2
+    s = validate.stationary(c.rates[:, i], float(c.mean_field[i, half:].mean()))
+    variance = validate.filtered_variance(c.activity[:, i], float(model.system.T[i]), BIN)
+    return asdict(s) | {"within": tolerance.accepts(s.error, s.network, s.spread), "sd": float(np.sqrt(variance)),
+                        "sd_mean_field": float(np.sqrt((c.sd[i, half:] ** 2).mean()))}
+
+
+def _course(model: MeanField, c: Comparison, i: int, tolerance: Tolerance) -> dict[str, Any]:
+    return _scored_course(c.activity[:, i], c.mean_field[i], tolerance)
+
+
+def _scored_course(activity: FloatArray, mean_field: FloatArray, tolerance: Tolerance) -> dict[str, Any]:
+    """Scores over time; the spread that counts is that of the PSTH, the mean over the seeds."""
+    s = validate.time_course(activity, mean_field, KERNEL, BIN)
+    return asdict(s) | {"within": tolerance.accepts(s.error, s.network, s.spread / np.sqrt(len(activity)))}
+
+
+def _sine(model: MeanField, c: Comparison, i: int, tolerance: Tolerance) -> dict[str, Any]:
+    window = slice(round(DROPPED / BIN), None)
+    rate = c.protocol.rate()
+    drive = (0.5 * (rate[1:] + rate[:-1]))[window]
+    activity, course = c.activity[:, i, window], c.mean_field[i, window]
+    r = validate.response(activity, drive, course, c.protocol.setting("frequency"), BIN)
+    return _scored_course(activity, course, tolerance) | asdict(r)
+
+
+def slopes(model: MeanField, comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """Slope of every population's rate against each input (Hz per Hz), with the network's standard error over seeds."""
+    result: dict[str, Any] = {}
+    for name in model.inputs:
+        chosen = [comparisons[k] for k in varied_alone([c.protocol.background for c in comparisons], name)]
+        drive = np.array([c.protocol.background[name] for c in chosen])
+        each = validate.slope(drive, np.stack([c.rates for c in chosen], axis=-1))
+        solved = validate.slope(drive, np.stack([c.mean_field.mean(axis=1) for c in chosen], axis=-1))
+        n = len(each)
+        error = each.std(axis=0, ddof=1) / np.sqrt(n) if n > 1 else np.full(each.shape[1], np.nan)
+        result[name] = {p: {"network": float(each[:, i].mean()), "network_sem": float(error[i]),
+                            "mean_field": float(solved[i])} for i, p in enumerate(model.populations)}
+    return result
+
+
+def varied_alone(backgrounds: Sequence[Mapping[str, float]], name: str) -> list[int]:
+    """Which of some constant drives differ in one input only, the others having the value they have most often."""
+    rest = {}
+    for other in backgrounds[0]:
+        values, counts = np.unique([b[other] for b in backgrounds], return_counts=True)
+        rest[other] = float(values[np.argmax(counts)])
+    return [k for k, b in enumerate(backgrounds) if all(b[i] == v for i, v in rest.items() if i != name)]
+
+
+def verdict(scored: Sequence[Mapping[str, Any]], inputs: Sequence[str]) -> dict[str, Any]:
+    """For each input the drives tested and the contiguous range of them where every population is within tolerance.
+
+    Parameters
+    ----------
+    scored : sequence of mappings
+        From `score`, of constant drives.
+    inputs : sequence of str
+
+    Returns
+    -------
+    dict
+        Input -> tested (Hz), failing (populations at each of them), trusted ([lowest, highest] in Hz, or None).
+    """
+    result: dict[str, Any] = {}
+    for name in inputs:
+        chosen = [scored[k] for k in varied_alone([s["background"] for s in scored], name)]
+        drives = [float(s["background"][name]) for s in chosen]
+        failing = [[n for n, row in s["populations"].items() if not row["within"]] for s in chosen]
+        trusted = validate.trusted_range(drives, [not f for f in failing])
+        result[name] = {"tested": drives, "failing": failing, "trusted": list(trusted) if trusted else None}
+    return result
+
+
+# --- the stage ------------------------------------------------------------------------------------
+
+
+def run_validation(run: Run, pool: Any, log: Log, kinds: Sequence[str] = tuple(KINDS), seeds: int = SEEDS,
+                   scale: float | None = None, order: int = 2,
+                   tolerance: Tolerance | None = None) -> dict[str, Any] | None:
+    """Run the missing trials on all ranks, score them, write ``validation.json``, and the verdict into the model.
+
+    Returns
+    -------
+    dict or None
+        On rank 0: what ``validation.json`` holds.
+
+    Raises
+    ------
+    MeanFieldError
+        If the run has no model yet.
+    """
+    with on_root(pool) as root:
+        if root and not run.model.exists():
+            raise MeanFieldError("has no model", where=str(run.folder), remedy=f"Run `automfm fit {run.folder}` first.")
+    planned = experiments(run.read_plan().network, kinds, seeds, scale)
+    trials = {kind: spike(run, e, pool, log, store_of(run, kind, e)) for kind, e in planned.items()}
+    result: dict[str, Any] | None = None
+    with on_root(pool) as root:
+        if root:
+            keep_raster(run, planned, own_communicator(pool))
+            result = _judge(run, planned, trials, order, tolerance or Tolerance())
+            write_json(results_file(run), result)
+            if result["verdict"]:
+                _keep_validity(run, result)
+    return result
+
+
+def _judge(run: Run, planned: Mapping[str, Experiment], trials: Mapping[str, Any], order: int,
+           tolerance: Tolerance) -> dict[str, Any]:
+    from automfm_hpc.mean_field import MeanField
+
+    first = next(iter(planned.values()))
+    model = resized(MeanField.load(run.folder), first.network, first.scale)
+    compared = [c for kind, e in planned.items() for c in compare(model, e, trials[kind], order)]
+    scored = [score(model, c, tolerance) for c in compared]
+    constant = [c for c in compared if c.protocol.kind == "constant"]
+    return _plain({
+        "network": first.network.name, "variant": first.network.variant, "kinds": list(planned), "order": order,
+        "scale": first.scale, "seeds": first.seeds, "root": first.root, "kernel": KERNEL,
+        "tolerance": asdict(tolerance), "sizes": _sizes(model), "notes": list(_notes(first)), "protocols": scored,
+        "slopes": slopes(model, constant) if constant else {},
+        "verdict": verdict([s for s in scored if s["kind"] == "constant"], model.inputs) if constant else {},
+    })  # fmt: skip
+
+
+def _sizes(model: MeanField) -> dict[str, int]:
+    return {name: int(n) for name, n in zip(model.populations, model.N, strict=False)}
+
+
+def _notes(experiment: Experiment) -> tuple[str, ...]:
+    """What of the description could not stay at this scale."""
+    from automfm_hpc.wiring import draw_wiring
+
+    if experiment.network.connections is not None:
+        return ()
+    return draw_wiring(experiment.network, experiment.scale).notes
+
+
+def _keep_validity(run: Run, result: Mapping[str, Any]) -> None:
+    """Write the verdict into the model's metadata; all else stays as it is."""
+    from automfm_hpc.store import read_model, write_model
+
+    document = read_model(run.model)
+    if "dataset" in document:
+        document["dataset"] = document["dataset"].load()
+    attributes = document["attributes"]
+    validity = {"trusted": {name: v["trusted"] for name, v in result["verdict"].items()},
+                **{k: result[k] for k in ("order", "scale", "seeds", "tolerance")}}
+    metadata = {**attributes.get("metadata", {}), "validity": validity}
+    write_model(run.model, {**document, "attributes": {**attributes, "metadata": metadata}})
+
+
+# --- a raster -------------------------------------------------------------------------------------
+
+
+def keep_raster(run: Run, planned: Mapping[str, Experiment], communicator: int | None = None) -> None:
+    """Run the first trial of the protocol that is drawn once more, and keep the spikes of a few cells (ms)."""
+    from automfm_hpc.experiment import Trial, record
+
+    kind, number = shown(planned)
+    experiment = planned[kind]
+    if raster_file(run, experiment).is_file():
+        return
+    recorded = record(experiment, Trial(number, 0), communicator).spikes
+    chosen = {}
+    for name in experiment.network.population_names:
+        s = recorded[name]
+        few = s.cells < RASTER_CELLS
+        chosen[name] = {"cells": s.cells[few], "times": np.round(s.times[few], 1)}
+    write_atomically(raster_file(run, experiment), canonical_json(chosen))
+
+
+def read_comparisons(run: Run) -> tuple[dict[str, Any], MeanField, list[Comparison]]:
+    """The last validation of a run, its model at the network's scale, and both sides of every protocol.
+
+    Raises
+    ------
+    StoreError
+        If the run was not validated, or its trials are gone.
+    """
+    from automfm_hpc.mean_field import MeanField
+    from automfm_hpc.store import TrialStore
+
+    try:
+        result = json.loads(results_file(run).read_text("utf-8"))
+    except (OSError, ValueError):
+        raise StoreError("holds no validation", where=str(run.folder),
+                         remedy=f"Run `automfm validate {run.folder}` first.") from None
+    network = run.read_plan().network
+    planned = experiments(network, result["kinds"], result["seeds"], result["scale"], result["root"])
+    model = resized(MeanField.load(run.folder), network, result["scale"])
+    compared = [c for kind, e in planned.items()
+                for c in compare(model, e, TrialStore.open(store_of(run, kind, e), e).dataset(), result["order"])]
+    return result, model, compared
+
+
+def read_raster(run: Run, result: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Number of the protocol in `read_comparisons`' list, and population -> cells, times (ms) of its first seed."""
+    planned = experiments(run.read_plan().network, result["kinds"], result["seeds"], result["scale"], result["root"])
+    kind, number = shown(planned)
+    try:
+        spikes = json.loads(raster_file(run, planned[kind]).read_text("utf-8"))
+    except (OSError, ValueError):
+        raise StoreError("its raster is missing or damaged", where=str(run.folder),
+                         remedy=f"Run `automfm validate {run.folder}` again.") from None
+    before = sum(len(e.protocols) for k, e in list(planned.items())[: list(planned).index(kind)])
+    return before + number, spikes
+
+
+def _plain(value: Any) -> Any:
+    """Plain data without NaN: None instead."""
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
