@@ -129,6 +129,6 @@ def _external(values: Mapping[str, Any], n: int, layered: bool, where: str) -> d
             jump = sign * np.max(np.abs(J), axis=1)
             K = np.hstack([np.broadcast_to(K, J.shape), np.eye(n)])
             J = np.hstack([J, np.diag(jump)])
-            before = J.shape[1] - n
+            before = int(J.shape[-1]) - n
             rate = np.concatenate([np.broadcast_to(rate, (before,)), np.broadcast_to(more, (n,))])
     return {"K_ext": K, "J_ext": J, "nu_ext": rate, "tau_syn_ext": tau}

@@ -22,8 +22,8 @@ def numbers():
 
 
 def curves():
-    return {f"({m}, {s}) mV": (FREQUENCY, np.abs(lif.frequency_response(FREQUENCY, m, s, **CELL, synaptic_filter=False)))
-            for m, s in POINTS}  # fmt: skip
+    bare = {**CELL, "synaptic_filter": False}
+    return {f"({m}, {s}) mV": (FREQUENCY, np.abs(lif.frequency_response(FREQUENCY, m, s, **bare))) for m, s in POINTS}
 
 
 if __name__ == "__main__":

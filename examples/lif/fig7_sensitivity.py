@@ -33,8 +33,12 @@ def numbers():
     point = lif.working_point(net, method="expansion")
     s = low_gamma(net, point)
     i, j = np.unravel_index(np.argmax(np.abs(s.amplitude)), s.amplitude.shape)
-    out = {"frequency_Hz": s.frequency, "eigenvalue": [s.eigenvalue.real, s.eigenvalue.imag],
-           "strongest_connection": f"{net.populations[j]}->{net.populations[i]}", "its_amplitude_part": s.amplitude[i, j]}  # fmt: skip
+    out = {
+        "frequency_Hz": s.frequency,
+        "eigenvalue": [s.eigenvalue.real, s.eigenvalue.imag],
+        "strongest_connection": f"{net.populations[j]}->{net.populations[i]}",
+        "its_amplitude_part": s.amplitude[i, j],
+    }
     for share in (0.0, 0.05, 0.10):
         f, power = peak(more_4I_4I(net, point, share))
         out[f"peak with {share:.0%} more 4I->4I"] = {"frequency_Hz": f, "power_Hz": power}

@@ -1,4 +1,4 @@
-"""A spiking network on a ring mapped to a rate model: external rates for wanted inputs, low-pass fits (Senk et al. 2020)."""
+"""A spiking network on a ring mapped to a rate model by low-pass fits at wanted inputs (Senk et al. 2020)."""
 
 import numpy as np
 import show

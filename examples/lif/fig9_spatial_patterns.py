@@ -1,4 +1,4 @@
-"""Linear stability of the ring network: Lambert W for the rate model, interpolation to the spiking one (Senk et al. 2020)."""
+"""Linear stability of the ring: rate model by Lambert W, then interpolation to spiking (Senk et al. 2020)."""
 
 import numpy as np
 import show

@@ -18,14 +18,15 @@ def simulate(model, tau_syn, points, cells, duration, dt, weight=0.02, seed=3):
     nest.verbosity = nest.VerbosityLevel.ERROR
     nest.resolution, nest.rng_seed = dt, seed
     cell = {"C_m": C_M, "E_L": 0.0, "V_m": 0.0, **CELL}
-    if tau_syn:
-        cell |= {"tau_syn_ex": tau_syn, "tau_syn_in": tau_syn}
+    times = np.broadcast_to(tau_syn, (2,))  # of excitatory and inhibitory synapses
+    if times.all():
+        cell |= {"tau_syn_ex": times[0], "tau_syn_in": times[1]}
     made = []
     for mean, sd in points:
         difference, total = mean / (10.0 * weight), sd**2 / (10.0 * weight**2)
         population = nest.Create(model, cells, params=cell)
-        current = weight * C_M / tau_syn if tau_syn else weight
-        for sign in (1, -1):
+        for sign, tau in zip((1, -1), times, strict=True):
+            current = weight * C_M / tau if tau else weight
             source = nest.Create("poisson_generator", params={"rate": 500.0 * (total + sign * difference)})
             nest.Connect(source, population, syn_spec={"weight": sign * current, "delay": 1.0})
         recorder = nest.Create("spike_recorder", params={"start": 100.0})
@@ -61,6 +62,22 @@ def test_delta_synapses():
 
 def test_exponential_synapses():
     check_exponential([(14.0, 3.0), (16.0, 4.0), (22.0, 5.0)], cells=60, duration=1000.0)
+
+
+def test_two_synaptic_time_constants():
+    mean, sd, tau_syn, weight = 14.0, 5.0, np.array([0.5, 2.0]), 0.05
+    rate, error = simulate("iaf_psc_exp", tau_syn, [(mean, sd)], 100, 2000.0, 0.1, weight)
+    total, difference = sd**2 / (10.0 * weight**2), mean / (10.0 * weight)
+    net = lif.LIFNetwork(
+        populations=("cell",), K=np.zeros((1, 1)), J=np.zeros((1, 1)), **CELL, tau_syn=0.5,
+        K_ext=np.ones((1, 2)), J_ext=np.array([[weight, -weight]]),
+        nu_ext=500.0 * np.array([total + difference, total - difference]), tau_syn_ext=tau_syn, mean_ext=0.0,
+    )  # fmt: skip
+    point = lif.working_point(net)
+    np.testing.assert_allclose([point.mean[0], point.sd[0]], [mean, sd], rtol=1e-12)
+    assert abs(rate[0] - point.rates[0]) < 3.5 * error[0] + 0.03 * point.rates[0]
+    slow, fast = (lif.firing_rate(mean, sd, **CELL, tau_syn=t) for t in (2.0, 0.5))
+    assert slow < rate[0] < fast
 
 
 GRID_POINTS = [(mean, sd) for mean in (8.0, 12.0, 16.0, 22.0, 30.0) for sd in (2.0, 4.0, 7.0)]
