@@ -91,7 +91,7 @@ def run_trial(
         wiring = draw_wiring(network, scale, seed)
     nest = start_kernel(seed_for(seed, "nest"), dt, processes, communicator)
     clock = [time.perf_counter()]
-    built = create(nest, network, wiring, seed)
+    built = create(nest, network, wiring)
     clock.append(time.perf_counter())
     connect(nest, network, wiring, built)
     clock.append(time.perf_counter())
@@ -121,16 +121,15 @@ def start_kernel(seed: int, dt: float, processes: int, communicator: int | None 
 # --- nodes ----------------------------------------------------------------------------------------
 
 
-def create(nest: Any, network: Network, wiring: Wiring, seed: int) -> Built:
+def create(nest: Any, network: Network, wiring: Wiring) -> Built:
     """Cells with random initial potentials, sources of shared inputs as relays of generators, recorders."""
     cells = {cell.population: cell for cell in remap(network).cells}
-    rng = np.random.default_rng(seed_for(seed, "initial"))
     nodes: dict[str, Any] = {}
     for cell in cells.values():  # NEST loads modules into an empty kernel only
         if cell.neuron.multireceptor:
             nest_models.install(len(cell.channels))
     for population in network.populations:
-        nodes[population.name] = _create_cells(nest, population, cells[population.name], wiring, rng)
+        nodes[population.name] = _create_cells(nest, population, cells[population.name], wiring)
     for source in network.inputs:
         if source.sources is not None:
             nodes[source.name] = nest.Create("parrot_neuron", source.sources)
@@ -140,10 +139,11 @@ def create(nest: Any, network: Network, wiring: Wiring, seed: int) -> Built:
     return Built(nodes, recorders, {i.name: _create_generators(nest, network, i, nodes) for i in network.inputs})
 
 
-def _create_cells(nest: Any, population: Population, cell: Cell, wiring: Wiring, rng: np.random.Generator) -> Any:
+def _create_cells(nest: Any, population: Population, cell: Cell, wiring: Wiring) -> Any:
     n = wiring.sizes[population.name]
     p = population.parameters
-    parameters: dict[str, Any] = {"V_m": rng.uniform(p["V_reset"], p["V_th"], n)}
+    # NEST's own random numbers belong to virtual processes, so they do not depend on how ranks share the nodes.
+    parameters: dict[str, Any] = {"V_m": nest.random.uniform(p["V_reset"], p["V_th"])}
     if not population.neuron.multireceptor:
         return nest.Create(population.model, n, params=parameters | builtin_parameters(cell))
     parameters |= dict(p)

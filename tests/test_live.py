@@ -26,7 +26,7 @@ def test_live_kernel_gives_the_parameters_that_were_wired(name, scale):
     network = load(name)
     wiring = draw_wiring(network, scale, seed=3)
     nest = start_kernel(1, 0.1, 1)
-    built = create(nest, network, wiring, seed=3)
+    built = create(nest, network, wiring)
     connect(nest, network, wiring, built)
     inputs = {i.name: built.nodes[i.name] for i in network.inputs if i.sources is not None}
     populations = {p.name: built.nodes[p.name] for p in network.populations}
