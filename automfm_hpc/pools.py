@@ -18,6 +18,7 @@ import os
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from automfm_hpc.threads import limit_threads
 T = TypeVar("T")
 R = TypeVar("R")
 
+FORWARDING = 1.0  # s, for the launcher to forward the last words of a failing rank
 _PREFIXES = ("PMI_", "PMIX_", "OMPI_", "PRTE_", "HYDI_", "HYDRA_", "MPI_LOCAL")
 
 
@@ -263,20 +265,27 @@ class Ranks:
             self._abort(error)
 
     def _abort(self, error: BaseException) -> None:
-        """End all ranks: the others wait for this one and would do so for ever."""
+        """End all ranks: the others wait for this one and would do so for ever.
+
+        A launcher drops what it has not forwarded when the job is aborted, hence the pauses.
+        """
         if not self.is_root:
-            time.sleep(1.0)  # if all ranks fail alike, rank 0 speaks for them
-        if isinstance(error, AutomfmError):
-            print(f"automfm: error: {error}", file=sys.stderr)
-        elif not isinstance(error, SystemExit):
-            print(f"automfm: rank {self.rank} of {self.size} failed:", file=sys.stderr)
-            traceback.print_exception(error)
+            time.sleep(2 * FORWARDING)  # if all ranks fail alike, rank 0 speaks for them
         sys.stdout.flush()
+        sys.stderr.write(self._last_words(error))
         sys.stderr.flush()
+        time.sleep(FORWARDING)
         if isinstance(error, AutomfmError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # all has been said: no notice of MPI's
         code = error.code if isinstance(error, SystemExit) else 2 if isinstance(error, UsageError) else 1
         self.comm.Abort(code if isinstance(code, int) else 1)
+
+    def _last_words(self, error: BaseException) -> str:
+        if isinstance(error, AutomfmError):
+            return f"automfm: error: {error}\n"
+        if isinstance(error, SystemExit):
+            return ""
+        return f"automfm: rank {self.rank} of {self.size} failed:\n{''.join(traceback.format_exception(error))}"
 
 
 @dataclass(frozen=True)
@@ -355,7 +364,9 @@ def open_pool(kind: str = "auto", *, scheduler: Any = "synchronous") -> Pool:
 
 def _world() -> Any:
     try:
-        from mpi4py import MPI
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # on a launcher of another MPI: `_refuse` says more
+            from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise LauncherError(f"MPI cannot be loaded ({error})", remedy="Run: pip install mpi4py mpich") from None
     return MPI.COMM_WORLD
