@@ -61,8 +61,9 @@ def _plan_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--precision", type=float, metavar="REL", help="wanted relative standard error (default 0.02)")
     p.add_argument("--budget", type=float, metavar="S", help="simulated seconds per point at most (neurons x time)")
     p.add_argument("--seed", type=int, default=1, help="root of all seeds (default 1)")
-    p.add_argument("--working-points", metavar="FROM", help="where the rates that the grids must cover come from: "
-                   "'network' (simulate it; default of run), 'description' (default of plan), or a CSV file of rates (Hz)")
+    p.add_argument("--working-points", metavar="FROM",
+                   help="where the rates that the grids must cover come from: 'network' (simulate it; default of run), "
+                        "'description' (default of plan), or a CSV file of rates (Hz)")
     p.add_argument("--mean-in-degree", action="store_true", help="every cell has the mean in-degree")
 
 
@@ -220,7 +221,7 @@ def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: A
 
     if origin == "network":
         # Look for mistakes in the options, and for NEST, before anything is written or simulated.
-        planned({name: (10.0,) for name in network.population_names})
+        planned(dict.fromkeys(network.population_names, (10.0,)))
         with stages.on_root(pool) as root:
             if root:
                 if not run.network.is_file():
@@ -243,6 +244,8 @@ def do_run(arguments: argparse.Namespace) -> int:
         plan = _plan_of(arguments, arguments.network, run, pool, "network")
         with stages.on_root(pool) as root:
             if root:
+                if not run.plan.is_file():
+                    stages.prepare_nest(plan.network, told)
                 new = stages.write_plan(run, plan)
                 told(f"plan: {plan.id}, {len(plan.tasks())} chunks" + ("" if new else ", going on"))
         stages.simulate(run, pool, told)

@@ -176,8 +176,12 @@ def compiler(nest: NestInstallation) -> list[str]:
     SimulationError
         If there is none.
     """
-    if os.environ.get("CXX"):
-        return shlex.split(os.environ["CXX"])
+    chosen = shlex.split(os.environ.get("CXX", ""))
+    if chosen:
+        if shutil.which(chosen[0], path=_search_path()) is None:
+            raise SimulationError(f"the C++ compiler '{chosen[0]}' named by CXX does not exist", where="nest_models",
+                                  remedy="Set CXX to one that does, or unset it.")
+        return chosen
     names = ["mpicxx", "mpic++"] if nest.has_mpi else ["g++", "c++", "clang++"]
     for name in names:
         if shutil.which(name, path=_search_path()):
