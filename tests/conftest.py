@@ -45,6 +45,21 @@ def automfm() -> Command:
     return run_command
 
 
+@pytest.fixture
+def automfm_here(capfd: pytest.CaptureFixture[str]) -> Command:
+    """`automfm ARGUMENTS` in this process, which saves its start; what NEST prints through C is seen too."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        from automfm_hpc.cli import main
+
+        command = [str(a) for a in arguments]
+        capfd.readouterr()
+        code = main(command)
+        return subprocess.CompletedProcess(command, code, *capfd.readouterr())
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def mpiexec() -> str:
     if MPIEXEC is None:
