@@ -41,8 +41,8 @@ def _worst_response(count, seed):
             mean, sd = rng.uniform(-5, 35), 10 ** rng.uniform(-0.3, 1.3)
             f = complex(10 ** rng.uniform(-3, 3), rng.choice([0.0, rng.uniform(-60, 12)]))
             cell = {**CELL, "t_ref": float(rng.choice([0.0, 2.0, 5.0]))}
-            if (cell["V_th"] - mean) / sd > 8:
-                continue
+            if (cell["V_th"] - mean) / sd > 8 or (cell["V_reset"] - mean) / sd < -20:
+                continue  # thousands of digits in the reference; the limits there have tests of their own
             ours = lif.frequency_response(f, mean, sd, **cell, tau_syn=0.5, synaptic_filter=False)
             worst = max(worst, relative(ours, response(f, mean, sd, 0.5, cell)))
     return worst
