@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from automfm_hpc import fixed_points, published_template, rate_models, solution, transfer_function
 from automfm_hpc.drive import Drive, beyond, each, tabulate
 from automfm_hpc.errors import MeanFieldError, suggest
+from automfm_hpc.lif import bridge
 from automfm_hpc.response import System
 from automfm_hpc.schemes import METHODS
 from automfm_hpc.solver import Trace, integrate
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import xarray
 
 FloatArray = NDArray[np.float64]
-_READERS = {published_template.KIND: published_template.from_dict} | dict.fromkeys(
+_READERS = {published_template.KIND: published_template.from_dict, bridge.KIND: bridge.from_dict} | dict.fromkeys(
     rate_models.CODES, rate_models.from_dict
 )
 _SAMPLES = 10_000  # largest default number of samples

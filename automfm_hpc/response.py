@@ -5,7 +5,7 @@ of a small network. The stepping therefore works on views without counts ('bare'
 Python caller keeps alive.
 
 Numba's disk cache notices changes of one file only: after changing `transfer_function`, `spline`,
-`template`, `published_template` or `rate_models` in place, delete ``automfm_hpc/__pycache__``.
+`template`, `published_template`, `rate_models` or `lif.bridge` in place, delete ``automfm_hpc/__pycache__``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from automfm_hpc import published_template, rate_models, transfer_function
+from automfm_hpc.lif import bridge
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -27,7 +28,8 @@ compiled = njit(cache=True, nogil=True, error_model="numpy")
 _tf_evaluate = transfer_function.evaluate
 _published_evaluate = published_template.evaluate
 _rate_evaluate = rate_models.evaluate
-_PUBLISHED, _RATE = published_template.CODE, min(rate_models.CODES.values())
+_lif_evaluate = bridge.evaluate
+_PUBLISHED, _RATE, _LIF = published_template.CODE, min(rate_models.CODES.values()), bridge.CODE
 
 
 class System(NamedTuple):
@@ -119,6 +121,8 @@ def empty_response(system: System) -> Response:
 
 @compiled
 def _one(ints: IntArray, floats: FloatArray, nu: FloatArray, gradient: FloatArray, hessian: FloatArray) -> float:
+    if ints[0] == _LIF:
+        return _lif_evaluate(ints, floats, nu, gradient, hessian)
     if ints[0] >= _RATE:
         return _rate_evaluate(ints, floats, nu, gradient, hessian)
     if ints[0] == _PUBLISHED:
