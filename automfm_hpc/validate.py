@@ -266,4 +266,4 @@ def _spread(values: FloatArray) -> float:
 
 
 def _over(a: float, b: float) -> float:
-    return a / b if b > 0 else float("nan")
+    return a / b if b > 1e-9 else float("nan")  # less is rounding
