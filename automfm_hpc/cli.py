@@ -160,10 +160,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: AutomfmError, code: int) -> int:
-    mpi = sys.modules.get("mpi4py.MPI")  # every rank fails alike: one speaks
-    if mpi is None or mpi.Is_finalized() or mpi.COMM_WORLD.rank == 0:
+    if _speaks():
         log(f"automfm: {error}")
     return code
+
+
+def _speaks() -> bool:
+    """Whether this is the rank that speaks, for every rank fails alike; before MPI is loaded the launcher says."""
+    from automfm_hpc.pools import launcher
+
+    mpi = sys.modules.get("mpi4py.MPI")
+    if mpi is not None and not mpi.Is_finalized():
+        return bool(mpi.COMM_WORLD.rank == 0)
+    started = launcher()
+    return started is None or started.rank == 0
 
 
 def log(text: str) -> None:
