@@ -139,7 +139,7 @@ from automfm_hpc.pools import open_pool
 with open_pool() as pool:
     raise PlanError("no such plan", where="here")
 """)
-    done = run(3, program)
+    done = run(2, program)
     assert done.returncode == 1
     assert done.stderr == "automfm: error: here: no such plan\n"
 
