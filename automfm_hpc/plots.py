@@ -1,4 +1,4 @@
-"""Figures of a run: transfer functions against their fits, and mean-field rates against known ones."""
+"""Figures of a run: transfer functions against their fits, mean-field rates against known ones, its validation."""
 
 from __future__ import annotations
 
@@ -51,6 +51,10 @@ def plot_run(run: Run) -> list[Path]:
             for label, block in comparison["references"].items():
                 name = f"rates_{label.replace(' ', '_')}.png"
                 written.append(_save(plt, draw_rates(label, block), run.figures / name))
+    if (run.folder / "validation.json").is_file():
+        from automfm_hpc.plots_validation import plot_validation
+
+        written += plot_validation(run)
     return written
 
 

@@ -72,7 +72,8 @@ def draw_raster(model: MeanField, comparison: Comparison, spikes: Mapping[str, A
     panels[0, 0].set_ylabel("cell")
     panels[1, 0].set_ylabel("rate (Hz)")
     panels[2, 0].set_ylabel(f"{protocol.input} (Hz)")
-    panels[1, 0].legend()
+    handles, labels = panels[1, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
     figure.suptitle(protocol.name)
     return figure
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from automfm_hpc.errors import UsageError, suggest
 from automfm_hpc.experiment import WORKING_FRACTIONS, Experiment, settling_time
 from automfm_hpc.network import Input, Network
 from automfm_hpc.protocols import KINDS, Protocol
-from automfm_hpc.stages import Run
+
+if TYPE_CHECKING:
+    from automfm_hpc.stages import Run
 
 CELLS = 3500  # of the reduced network
 SEEDS = 5
