@@ -63,7 +63,7 @@ nest-mpi: $(VENV)/.installed ## a second environment, .venv-mpi, with NEST built
 	$(PYTHON) -m venv .venv-mpi
 	.venv-mpi/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip cython numpy
 	CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) .venv-mpi/bin/python -m pip install --quiet --no-binary nest-simulator nest-simulator -C cmake.define.with-mpi=ON
-	.venv-mpi/bin/python -m pip install --quiet --disable-pip-version-check mpi4py -e '.[nest,fit,library,plots,progress]' pytest hypothesis
+	.venv-mpi/bin/python -m pip install --quiet --disable-pip-version-check mpi4py -e '.[nest,fit,library,plots]' pytest hypothesis
 
 clean: ## remove the environments and the demonstration run
 	rm -rf $(VENV) .venv-mpi $(RUN)
