@@ -95,7 +95,7 @@ def _constant(p: Protocol, t: FloatArray) -> FloatArray:
 
 def _step(p: Protocol, t: FloatArray) -> FloatArray:
     on = (t >= p.setting("start")) & (t < p.setting("start") + p.setting("length"))
-    return p.setting("amplitude") * on
+    return np.asarray(p.setting("amplitude") * on, float)
 
 
 def _bump(p: Protocol, t: FloatArray) -> FloatArray:
@@ -121,7 +121,8 @@ def _noise(p: Protocol, t: FloatArray) -> FloatArray:
 def _bursts(p: Protocol, t: FloatArray) -> FloatArray:
     phase = (t - p.setting("start")) % p.setting("period")
     number = (t - p.setting("start")) // p.setting("period")
-    return p.setting("amplitude") * ((phase < p.setting("length")) & (number >= 0) & (number < p.setting("count")))
+    on = (phase < p.setting("length")) & (number >= 0) & (number < p.setting("count"))
+    return np.asarray(p.setting("amplitude") * on, float)
 
 
 Shape = Callable[[Protocol, FloatArray], FloatArray]

@@ -41,7 +41,7 @@ class Spikes:
 
 def cell_rates(spikes: Spikes) -> FloatArray:
     """Rate (Hz) of every cell, silent ones included, shape (size,)."""
-    return np.bincount(spikes.cells, minlength=spikes.size) * 1000.0 / spikes.duration
+    return np.asarray(np.bincount(spikes.cells, minlength=spikes.size) * 1000.0 / spikes.duration, float)
 
 
 def isi_cv(cells: IntArray, times: FloatArray, n: int) -> FloatArray:
@@ -62,7 +62,7 @@ def activity(spikes: Spikes, bin_ms: float = 1.0) -> FloatArray:
     """Population rate (Hz) in bins of `bin_ms`, shape (duration / bin,)."""
     n = round(spikes.duration / bin_ms)
     index = np.minimum((np.maximum(spikes.times - 1e-6, 0.0) / bin_ms).astype(np.int64), n - 1)
-    return np.bincount(index, minlength=n) * 1000.0 / (bin_ms * spikes.size)
+    return np.asarray(np.bincount(index, minlength=n) * 1000.0 / (bin_ms * spikes.size), float)
 
 
 def counts(spikes: Spikes, bin_ms: float, cells: int | None = None) -> FloatArray:
