@@ -256,7 +256,7 @@ class _Tally:
         rate, z = self._all("rate"), np.concatenate(self._z)
         residual, freedom = (_within_cells if self._own_cells else _around_additive)(rate, z)
         error = np.sqrt(residual @ residual / max(freedom, 1) / len(rate))
-        return float(max(error, 1000.0 / (len(rate) * window)))
+        return max(float(error), 1000.0 / (len(rate) * window))
 
     def seconds(self, sampling: Sampling) -> float:
         return len(self._all("rate")) * sampling.seconds_per_cell
