@@ -12,7 +12,7 @@ export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint machine benchmarks nest-mpi clean
+.PHONY: help demo test test-slow test-nest-mpi lint machine benchmarks nest-mpi clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,6 +64,9 @@ nest-mpi: $(VENV)/.installed ## a second environment, .venv-mpi, with NEST built
 	.venv-mpi/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip cython numpy
 	CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) .venv-mpi/bin/python -m pip install --quiet --no-binary nest-simulator nest-simulator -C cmake.define.with-mpi=ON
 	.venv-mpi/bin/python -m pip install --quiet --disable-pip-version-check mpi4py -e '.[nest,fit,library,plots]' pytest hypothesis
+
+test-nest-mpi: nest-mpi $(VENV)/.installed-test ## networks and chunks over ranks of that NEST
+	AUTOMFM_MPI_PYTHON=.venv-mpi/bin/python $(BIN)/python -m pytest -m slow tests/mpi/test_nest_mpi.py
 
 clean: ## remove the environments and the demonstration run
 	rm -rf $(VENV) .venv-mpi $(RUN)
