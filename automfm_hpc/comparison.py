@@ -141,7 +141,8 @@ def _row(network: Network, reference: Reference, rates: xarray.Dataset, name: st
 def scores(comparison: Mapping[str, Any], order: int = 2) -> dict[str, float]:
     """Mean absolute error (Hz) by population and group, against the first reference that has one."""
     for block in comparison["references"].values():
-        found = {n: r["mean_absolute_error"] for n, r in block["orders"][str(order)].items() if "mean_absolute_error" in r}
+        rows = block["orders"][str(order)]
+        found = {name: row["mean_absolute_error"] for name, row in rows.items() if "mean_absolute_error" in row}
         if found:
             return found
     return {}

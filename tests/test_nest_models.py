@@ -98,13 +98,13 @@ def test_subthreshold_error_falls_at_second_order(cell, record_property):
     arrivals = inputs(cell, duration)
     errors = []
     for dt in (0.1, 0.05, 0.025):
-        times, V, w, spikes, _ = simulate(cell, dt, arrivals, duration, SUBTHRESHOLD)
-        V_ref, w_ref = reference(cell, arrivals, np.empty(0), times, 0.0)
+        times, V, _, spikes, _ = simulate(cell, dt, arrivals, duration, SUBTHRESHOLD)
+        V_ref, _ = reference(cell, arrivals, np.empty(0), times, 0.0)
         assert spikes.size == 0
         errors.append(np.abs(V - V_ref).max())
     order = np.log2(errors[0] / errors[2]) / 2
     record_property("error_mV_at_0.1ms", errors[0])
-    print(f"{cell.population}: V_m error {errors[0]:.4f} mV at 0.1 ms (range {np.ptp(V_ref):.1f} mV), order {order:.2f}")
+    print(f"{cell.population}: V_m error {errors[0]:.4f} of {np.ptp(V_ref):.1f} mV at 0.1 ms, order {order:.2f}")
     assert 1.8 < order < 2.6
     assert errors[0] < 0.001
 
@@ -123,7 +123,8 @@ def test_trajectory_between_the_spikes_it_fired(cell):
         V_ref, w_ref = reference(cell, arrivals, spikes, times, t_ref)
         scale = max(np.ptp(w_ref), 1.0)
         errors.append((np.abs(V - V_ref).max(), np.abs(w - w_ref).max() / scale))
-    print(f"{cell.population}: {spikes.size} spikes, V_m error {errors[0][0]:.4f}, I_adap error {errors[0][1]:.5f} of range")
+    V_error, w_error = errors[0]
+    print(f"{cell.population}: {spikes.size} spikes, V_m error {V_error:.4f} mV, I_adap error {w_error:.5f} of its range")
     assert errors[0][0] < 0.002
     assert errors[0][1] < 0.001
     assert errors[1][0] < 0.15 * errors[0][0] + 1e-6
