@@ -124,7 +124,7 @@ def test_trajectory_between_the_spikes_it_fired(cell):
         scale = max(np.ptp(w_ref), 1.0)
         errors.append((np.abs(V - V_ref).max(), np.abs(w - w_ref).max() / scale))
     V_error, w_error = errors[0]
-    print(f"{cell.population}: {spikes.size} spikes, V_m error {V_error:.4f} mV, I_adap error {w_error:.5f} of its range")
+    print(f"{cell.population}: {spikes.size} spikes, V_m error {V_error:.4f} mV, I_adap error {w_error:.5f} of range")
     assert errors[0][0] < 0.002
     assert errors[0][1] < 0.001
     assert errors[1][0] < 0.15 * errors[0][0] + 1e-6
