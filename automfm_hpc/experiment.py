@@ -118,15 +118,16 @@ class Experiment:
             data.pop("network")
             experiment = Experiment(network, protocols, **data)
         except (OSError, ValueError, KeyError, TypeError):
-            raise StoreError("is not a store of trials", where=str(path), remedy="Move it away and simulate again.") from None
+            raise StoreError("is not a store of trials", where=str(path),
+                             remedy="Move it away and simulate again.") from None
         if experiment.id != attributes["experiment_id"]:
             raise StoreError(f"holds trials of another network than {network.name}", where=str(path))
         return experiment
 
 
 def working_experiment(
-    network: Network, drives: Sequence[Mapping[str, float]] | None = None, *, seeds: int = 1, scale: float | None = None,
-    duration: float = 1000.0, presimulation: float = 500.0, root: int = 1,
+    network: Network, drives: Sequence[Mapping[str, float]] | None = None, *, seeds: int = 1,
+    scale: float | None = None, duration: float = 1000.0, presimulation: float = 500.0, root: int = 1,
 ) -> Experiment:  # fmt: skip
     """The network at constant inputs, to find its working points.
 
@@ -196,7 +197,8 @@ def _true_wiring(network: Network) -> Any:
 def working_points(rates: Any, experiment: Experiment) -> dict[str, tuple[float, ...]]:
     """Rates (Hz) of every population and input over the drives, averaged over seeds, for `make_plan`."""
     mean = rates["rate"].mean("seed")
-    points = {i.name: tuple(float(p.background[i.name]) for p in experiment.protocols) for i in experiment.network.inputs}
+    points = {name: tuple(float(p.background[name]) for p in experiment.protocols)
+              for name in experiment.network.input_names}
     for name in experiment.network.population_names:
         points[name] = tuple(round(float(r), 4) for r in mean.sel(name=name).values)
     return points

@@ -295,14 +295,20 @@ def rate_range(network: Network, source: str, known: Mapping[str, tuple[float, .
 
 
 def read_working_points(path: str | Path, network: Network) -> dict[str, tuple[float, ...]]:
-    """Working points from a CSV file with one column per population and input (Hz), one row per input rate.
+    """Working points from a CSV file of rates (Hz).
 
-    A group's column (for example MLI) serves every member that has no column of its own.
+    Either one column per population and input and one row per input rate, or one row per population and input rate
+    with the columns `population`, `mean_Hz`, optionally `active` (the fraction of cells that fired, where `mean_Hz`
+    leaves silent cells out), and one column `..._rate_Hz` for the only input. The rates of a group (for example MLI)
+    serve every member that has none of its own.
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        columns = {k: tuple(float(r[k]) for r in rows) for k in (rows[0] if rows else {})}
+        if rows and {"population", "mean_Hz"} <= set(rows[0]):
+            columns = _listed_rates(rows, network)
+        else:
+            columns = {k: tuple(float(r[k]) for r in rows) for k in (rows[0] if rows else {})}
     except OSError as error:
         raise PlanError(f"cannot be read ({error.strerror})", where=str(path)) from None
     except (TypeError, ValueError) as error:
@@ -320,3 +326,16 @@ def read_working_points(path: str | Path, network: Network) -> dict[str, tuple[f
         raise PlanError("holds no finite rate", where=str(path),
                         remedy="Give one column of rates in Hz per population.")
     return finite
+
+
+def _listed_rates(rows: list[dict[str, str]], network: Network) -> dict[str, tuple[float, ...]]:
+    """Columns by population from rows by population and input rate."""
+    columns: dict[str, tuple[float, ...]] = {}
+    for row in rows:
+        rate = float(row["mean_Hz"]) * float(row.get("active") or 1.0)
+        columns[row["population"]] = (*columns.get(row["population"], ()), rate)
+    drive = [k for k in rows[0] if k.endswith("_rate_Hz")]
+    if len(drive) == 1 and len(network.inputs) == 1:
+        first = [float(r[drive[0]]) for r in rows if r["population"] == rows[0]["population"]]
+        columns.setdefault(network.inputs[0].name, tuple(first))
+    return columns

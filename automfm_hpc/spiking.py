@@ -101,7 +101,8 @@ def run_trial(
     nest.Simulate(protocol.duration)
     clock.append(time.perf_counter())
     recorded = {name: _collect(built, name, protocol) for name in built.recorders}
-    return Recording(recorded, Timing(*np.diff(clock), memory=_peak_memory()), wiring.notes)
+    parts = dict(zip(("build", "connect", "presimulate", "simulate"), map(float, np.diff(clock)), strict=True))
+    return Recording(recorded, Timing(**parts, memory=_peak_memory()), wiring.notes)
 
 
 def start_kernel(seed: int, dt: float, processes: int, communicator: int | None = None) -> Any:
@@ -192,7 +193,8 @@ def receptor_and_sign(network: Network, projection: str) -> tuple[int, float]:
     return 0, -1.0 if model.weight_unit == "nS" and not p.excitatory else 1.0
 
 
-def _connect_pairs(nest: Any, pre: Any, post: Any, pairs: Connections, weight: float, delay: float, receptor: int) -> None:
+def _connect_pairs(nest: Any, pre: Any, post: Any, pairs: Connections, weight: float, delay: float,
+                   receptor: int) -> None:
     if not pairs.pre.size:
         return
     n = pairs.pre.size
@@ -248,7 +250,7 @@ def _peak_memory() -> float:
 
 
 def measure(recording: Recording, names: Sequence[str]) -> dict[str, FloatArray]:
-    """Numbers of one trial, shape (n_name,): rate (Hz), rate_sd over cells (Hz), active fraction, cv, Fano, correlation."""
+    """Numbers of one trial, each (n_name,), as `experiment.MEASURES` says."""
     rows = []
     for name in names:
         s = recording.spikes[name]

@@ -81,7 +81,7 @@ def draw_wiring(network: Network, scale: float = 1.0, seed: int = 1) -> Wiring:
 
 def _draw(p: Projection, available: int, n_target: int, rng: np.random.Generator) -> tuple[Connections, bool]:
     K = _whole(p.indegree.mean, p.indegree.sd, n_target, rng)
-    with_replacement = K > max(available, 0)
+    with_replacement = max(available, 0) < K
     chosen = [
         rng.integers(0, max(available, 1), k) if more else rng.choice(available, k, replace=False, shuffle=False)
         for k, more in zip(K, with_replacement, strict=True)
@@ -101,7 +101,8 @@ def _whole(mean: float, sd: float, n: int, rng: np.random.Generator) -> IntArray
     return np.maximum(np.rint(rng.normal(mean, sd, n)), 0).astype(np.int64)
 
 
-def _through_relays(network: Network, p: Projection, drawn: Connections, relays: Mapping[str, int], seed: int) -> Connections:
+def _through_relays(network: Network, p: Projection, drawn: Connections, relays: Mapping[str, int],
+                    seed: int) -> Connections:
     """Replace a relay by the source it repeats: cells that share a relay, or a source, share its spikes."""
     if p.source not in relays:
         return drawn

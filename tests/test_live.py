@@ -52,10 +52,12 @@ def test_a_users_script_becomes_a_mean_field_in_two_lines():
     cells = nest.Create("iaf_psc_exp", 50, {"tau_m": 10.0, "C_m": 250.0, "tau_syn_ex": 0.5, "tau_syn_in": 0.5})
     noise = nest.Create("poisson_generator", params={"rate": 8000.0})
     nest.Connect(noise, cells, syn_spec={"weight": 87.8, "delay": 1.5})
-    nest.Connect(cells, cells, {"rule": "fixed_indegree", "indegree": 5, "allow_multapses": False}, {"weight": -300.0, "delay": 1.5})
+    nest.Connect(cells, cells, {"rule": "fixed_indegree", "indegree": 5, "allow_multapses": False},
+                 {"weight": -300.0, "delay": 1.5})
     network = Network.from_nest({"I": cells}, {"noise": noise})
     parameters = remap(network)
-    assert parameters.by_projection()["I->I"] == {"K": 5.0, "K_sd": 0.0, "Q": -300.0, "tau_syn": 0.5, "E": None, "delay": 1.5}
+    assert parameters.by_projection()["I->I"] == {"K": 5.0, "K_sd": 0.0, "Q": -300.0, "tau_syn": 0.5, "E": None,
+                                                  "delay": 1.5}
     assert parameters.by_projection()["noise->I"]["Q"] == 87.8
     assert network.inputs[0].rate == 8000.0 and network.population("I").parameters["tau_m"] == 10.0
 

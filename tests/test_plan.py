@@ -247,3 +247,12 @@ def test_a_population_left_out_of_the_table_is_named(tmp_path):
     points = read_working_points(table(tmp_path, "GrC,MLI\n4,20\n"), CEREBELLUM)
     with pytest.raises(PlanError, match="cerebellum: GoC"):
         make_plan(CEREBELLUM, working_points=points)
+
+
+def test_working_points_as_published_one_row_per_population_and_rate(tmp_path):
+    file = tmp_path / "rates.csv"
+    file.write_text("population,mossy_rate_Hz,mean_Hz,sd_across_cells_Hz,active\n"
+                    "GrC,4,4.0,3.4,0.5\nGrC,20,12,15,\nMLI,4,20,12,\nMLI,20,47,30,\n")
+    points = read_working_points(file, Network.load("cerebellum"))
+    assert points["GrC"] == (2.0, 12.0) and points["BC"] == points["SC"] == (20.0, 47.0)
+    assert points["mf"] == (4.0, 20.0)

@@ -93,8 +93,8 @@ class TrialStore:
         data: xarray.Dataset = xarray.open_zarr(self.path, chunks=None, consolidated=False)
         return data.assign_coords(
             name=list(self.experiment.names), protocol=[p.name for p in self.experiment.protocols],
-            seed=range(self.experiment.seeds), time=("time", (np.arange(self.experiment.bins) + 0.5) * BIN, {"units": "ms"}),
-            timing_of=list(TIMING),
+            seed=range(self.experiment.seeds),
+            time=("time", (np.arange(self.experiment.bins) + 0.5) * BIN, {"units": "ms"}), timing_of=list(TIMING),
         )  # fmt: skip
 
     def _status(self, trial: Trial) -> int:
@@ -134,8 +134,8 @@ def _lay_out(path: Path, experiment: Experiment) -> Path:
         names = len(experiment.names)
         for name, (units, meaning) in MEASURES.items():
             _empty(group, name, (*trials, names), ("protocol", "seed", "name"), "<f8", np.nan, units, meaning)
-        _empty(group, "activity", (*trials, names, experiment.bins), ("protocol", "seed", "name", "time"), "<f8", np.nan,
-               "Hz", f"population rate in bins of {BIN:g} ms")
+        _empty(group, "activity", (*trials, names, experiment.bins), ("protocol", "seed", "name", "time"), "<f8",
+               np.nan, "Hz", f"population rate in bins of {BIN:g} ms")
         _empty(group, "timing", (*trials, len(TIMING)), ("protocol", "seed", "timing_of"), "<f8", np.nan, "s",
                "wall-clock seconds of each part; memory in MiB")
         _empty(group, "checksum", trials, ("protocol", "seed"), "<u4", 0, "1", "CRC-32 over the trial's values")
