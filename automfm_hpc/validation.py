@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 RASTER_CELLS = 60  # of each population
+RETURN = 300.0  # ms after a protocol in which the mean field must come back
+DENSE = 0.2  # part of its source's cells that a cell of a reduced network may be connected to without a note
 
 
 # --- both sides of one protocol -------------------------------------------------------------------
@@ -76,26 +78,45 @@ def compare(model: MeanField, experiment: Experiment, trials: Any, order: int = 
     picked = trials[["activity", "rate"]].sel(name=names).load()
     found = []
     for k, protocol in enumerate(experiment.protocols):
-        rate, sd, solved = _solve(model, protocol, order)
+        rate, sd, solved = solve_protocol(model, protocol, order)
         activity = picked["activity"].isel(protocol=k).transpose("seed", "name", "time").values
         rates = picked["rate"].isel(protocol=k).transpose("seed", "name").values
         found.append(Comparison(protocol, activity, rates, rate, sd, str(solved["status"]), tuple(solved["warnings"])))
     return found
 
 
-def _solve(model: MeanField, protocol: Protocol, order: int) -> tuple[FloatArray, FloatArray, Mapping[str, Any]]:
-    duration = (protocol.presimulation + protocol.duration) / 1000.0
-    solution = model.solve(drive=protocol.drive(), duration=duration, order=order, every=5)
+def solve_protocol(model: MeanField, protocol: Protocol,
+                   order: int) -> tuple[FloatArray, FloatArray, Mapping[str, Any]]:
+    """Rates and standard deviations (n_population, n_bin) in Hz; status and warnings."""
+    drive = {name: _and_back(course, protocol.background[name]) for name, course in protocol.drive().items()}
+    duration = (protocol.presimulation + protocol.duration + RETURN) / 1000.0
+    solution = model.solve(drive=drive, duration=duration, order=order, every=5)
     times, n_bin = solution["time"].values * 1000.0, round(protocol.duration / BIN)
 
     def at(values: FloatArray) -> FloatArray:
         return np.stack([validate.at_bins(times, row, protocol.presimulation, n_bin, BIN) for row in values.T])
 
     rate = at(solution["rate"].values)
+    warnings = [*solution.attrs["warnings"], *_strayed(model, solution["rate"].values)]
+    answer = {"status": solution.attrs["status"], "warnings": warnings}
     if "covariance" not in solution:
-        return rate, np.full(rate.shape, np.nan), solution.attrs
+        return rate, np.full(rate.shape, np.nan), answer
     variance = np.diagonal(solution["covariance"].values, axis1=1, axis2=2)
-    return rate, np.sqrt(np.maximum(at(variance), 0.0)), solution.attrs
+    return rate, np.sqrt(np.maximum(at(variance), 0.0)), answer
+
+
+def _and_back(course: Any, background: float) -> Any:
+    """A time course (s, Hz) that ends at the background."""
+    return course if np.ndim(course) == 0 else np.concatenate([course, [[course[-1, 0] + 1e-6, background]]])
+
+
+def _strayed(model: MeanField, rate: FloatArray) -> list[str]:
+    """A sentence if, RETURN ms after the protocol, the mean field is not where it was before it."""
+    before, after = rate[0], rate[-1]
+    strayed = np.abs(after - before) > np.maximum(1.0, 0.1 * before)
+    names = [f"{n} {b:.1f} -> {a:.1f} Hz" for n, b, a, s in
+             zip(model.populations, before, after, strayed, strict=True) if s]
+    return [f"the mean field did not come back, it has another stable state: {', '.join(names)}"] if names else []
 
 
 # --- scores ---------------------------------------------------------------------------------------
@@ -232,7 +253,7 @@ def _judge(run: Run, planned: Mapping[str, Experiment], trials: Mapping[str, Any
     return _plain({
         "network": first.network.name, "variant": first.network.variant, "kinds": list(planned), "order": order,
         "scale": first.scale, "seeds": first.seeds, "root": first.root, "kernel": KERNEL,
-        "tolerance": asdict(tolerance), "sizes": _sizes(model), "notes": list(_notes(first)), "protocols": scored,
+        "tolerance": asdict(tolerance), "sizes": _sizes(model), "notes": list(notes(first)), "protocols": scored,
         "slopes": slopes(model, constant) if constant else {},
         "verdict": verdict([s for s in scored if s["kind"] == "constant"], model.inputs) if constant else {},
     })  # fmt: skip
@@ -242,13 +263,19 @@ def _sizes(model: MeanField) -> dict[str, int]:
     return {name: int(n) for name, n in zip(model.populations, model.N, strict=False)}
 
 
-def _notes(experiment: Experiment) -> tuple[str, ...]:
-    """What of the description could not stay at this scale."""
+def notes(experiment: Experiment) -> tuple[str, ...]:
+    """What of the description could not stay at this scale: pairs that are repeated, sparse made dense."""
     from automfm_hpc.wiring import draw_wiring
 
-    if experiment.network.connections is not None:
+    network, scale = experiment.network, experiment.scale
+    if network.connections is not None:
         return ()
-    return draw_wiring(experiment.network, experiment.scale).notes
+    sizes = {p.name: p.size for p in network.populations}
+    parts = {p.name: p.indegree.mean / (sizes[p.source] * scale) for p in network.projections if p.source in sizes}
+    dense = [f"{name} {100 * part:.0f} %" for name, part in parts.items() if part > DENSE and scale < 1]
+    said = [f"at this scale cells are connected to a large part of their source ({', '.join(dense)}): their inputs are "
+            "more correlated than at full scale, and rates differ from it"] if dense else []
+    return (*draw_wiring(network, scale).notes, *said)
 
 
 def _keep_validity(run: Run, result: Mapping[str, Any]) -> None:

@@ -17,12 +17,20 @@ from automfm_hpc.mean_field import MeanField
 from automfm_hpc.network import builtin_names
 from automfm_hpc.plan import make_plan
 from automfm_hpc.pools import Serial
-from automfm_hpc.protocols import KINDS
+from automfm_hpc.protocols import KINDS, Protocol
 from automfm_hpc.rate_models import RateModel
 from automfm_hpc.stages import Run
 from automfm_hpc.store import read_model, write_model
 from automfm_hpc.validate import Tolerance
-from automfm_hpc.validation import read_comparisons, resized, run_validation, varied_alone, verdict
+from automfm_hpc.validation import (
+    notes,
+    read_comparisons,
+    resized,
+    run_validation,
+    solve_protocol,
+    varied_alone,
+    verdict,
+)
 from automfm_hpc.validation_plan import default_scale, experiments, parse_kinds, protocols, results_file
 from automfm_hpc.validation_table import table
 
@@ -226,6 +234,13 @@ def test_reduced_networks_have_about_the_same_number_of_cells():
         experiments(Network.load("brunel"), ("constant",), seeds=0)
 
 
+def test_a_dense_reduced_network_is_noted():
+    network = Network.load("adex_cortex")
+    (said,) = notes(experiments(network, ("constant",), scale=0.1)["constant"])
+    assert "RS->RS 50 %" in said and "FS->FS 50 %" in said
+    assert notes(experiments(network, ("constant",), scale=1.0)["constant"]) == ()
+
+
 def test_kinds_are_parsed_in_their_usual_order():
     assert parse_kinds(None) == tuple(KINDS)
     assert parse_kinds("sine, constant") == ("constant", "sine")
@@ -242,6 +257,17 @@ def test_a_verdict_names_who_fails_where():
     found = verdict(scored, ("x", "y"))
     assert found["x"] == {"tested": [1.0, 2.0, 3.0], "failing": [["A"], [], []], "trusted": [2.0, 3.0]}
     assert found["y"]["trusted"] == [5.0, 5.0] and found["y"]["failing"] == [[], ["A", "B"], ["B"]]
+
+
+def test_a_mean_field_that_does_not_come_back_says_so():
+    """Two stable states: a strong step lifts it from the lower to the upper one, a weak one does not."""
+    tf = RateModel("A", ("A", "x"), np.tile([0.0, 150.0], (2, 1)), np.array([0.12, 0.1]), -6.0, "logistic", 100.0)
+    model = MeanField(("A",), ("x",), (tf,), np.array([1000.0, np.inf]), 5.0)
+    for amplitude, words in ((2.0, []), (60.0, ["the mean field did not come back, it has another stable state: A"])):
+        p = Protocol("step", "x", {"x": 5.0}, {"amplitude": amplitude})
+        rate, sd, solved = solve_protocol(model, p, order=1)
+        assert rate.shape == (1, 1000) and np.isnan(sd).all() and solved["status"] == "ok"
+        assert [w.partition(" 0.")[0] for w in solved["warnings"]] == words
 
 
 # --- the domain a model carries ---------------------------------------------------------------------
