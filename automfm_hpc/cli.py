@@ -212,8 +212,8 @@ def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: A
     from dataclasses import replace
 
     from automfm_hpc import stages
+    from automfm_hpc.description import load
     from automfm_hpc.experiment import working_experiment, working_points
-    from automfm_hpc.network import load
     from automfm_hpc.plan import make_plan, read_working_points
 
     origin = arguments.working_points or origin
@@ -417,7 +417,7 @@ def _plot(run: Run) -> list[Path]:
 
 
 def do_network(arguments: argparse.Namespace) -> int:
-    from automfm_hpc.network import load
+    from automfm_hpc.description import load
     from automfm_hpc.remap import remap
 
     network = load(arguments.network).with_variant(arguments.variant)

@@ -193,7 +193,7 @@ def without_id(path: Path) -> None:
 
 
 def test_changed_in_degrees_let_go_of_the_true_connections(imported):
-    from automfm_hpc.network import change_value
+    from automfm_hpc.variants import change_value
 
     network = Network.load(imported)
     assert change_value(network, "Q[mf->GrC]", "0.1 nS").connections == network.connections

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from automfm_hpc import Network, nest_models, remap
+from automfm_hpc.description import load
 from automfm_hpc.errors import NetworkError
-from automfm_hpc.network import load
 from automfm_hpc.spiking import connect, create, start_kernel
 from automfm_hpc.wiring import draw_wiring
 

@@ -14,9 +14,9 @@ from scipy.integrate import solve_ivp
 from scipy.stats import chisquare, kstest
 
 from automfm_hpc import nest_models
+from automfm_hpc.description import load
 from automfm_hpc.errors import SimulationError
 from automfm_hpc.moments import membrane, moments
-from automfm_hpc.network import load
 from automfm_hpc.remap import remap
 from automfm_hpc.simulate import reset_kernel
 

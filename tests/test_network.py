@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automfm_hpc import Network
+from automfm_hpc.description import builtin_names, load
 from automfm_hpc.errors import NetworkError
-from automfm_hpc.network import Distribution, builtin_names, change_value, load
+from automfm_hpc.network import Distribution
 from automfm_hpc.neurons import MODELS
 from automfm_hpc.units import parse, text
+from automfm_hpc.variants import change_value
 
 LIF = {"C_m": "250 pF", "tau_m": "20 ms", "E_L": "0 mV", "V_th": "20 mV", "V_reset": "10 mV", "t_ref": "2 ms"}
 COND = {"C_m": "200 pF", "g_L": "10 nS", "E_L": "-65 mV", "V_th": "-50 mV", "V_reset": "-65 mV", "t_ref": "5 ms"}
@@ -275,7 +277,7 @@ def test_a_mapping_may_be_reused_and_overridden():
     data = small()
     data["populations"]["Exc"]["parameters"] = "@"
     text_ = yaml.safe_dump(data).replace("'@'", f"{{<<: {base}, V_th: 15 mV}}")
-    import automfm_hpc.network as module
+    import automfm_hpc.description as module
 
     network = Network.from_dict(yaml.load(text_, module._Loader))
     assert network.population("Exc").parameters["V_th"] == 15.0

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automfm_hpc import Network
+from automfm_hpc.description import builtin_names
 from automfm_hpc.errors import NetworkError, PlanError
-from automfm_hpc.network import builtin_names
 from automfm_hpc.plan import MARGIN, Grid, Plan, Sampling, chunk_shape, make_plan, read_working_points, spaced
 from automfm_hpc.provenance import canonical_json, content_hash, seed_for
 

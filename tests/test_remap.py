@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automfm_hpc import Network, remap
+from automfm_hpc.description import builtin_names
 from automfm_hpc.errors import NetworkError
-from automfm_hpc.network import Distribution, builtin_names, change_value
+from automfm_hpc.network import Distribution
+from automfm_hpc.variants import change_value
 
 CEREBELLUM = Network.load("cerebellum")
 TABLE = {  # K, its sd, Q = weight x synapses per pair (nS), tau_syn (ms), E (mV), delay (ms): De Schepper et al. 2022

@@ -12,11 +12,11 @@ import pytest
 
 from automfm_hpc import MeanField, Network, stages
 from automfm_hpc.errors import AutomfmError, FitError, MeanFieldError, PlanError, SimulationError, StoreError
-from automfm_hpc.network import change_value
 from automfm_hpc.plan import Plan, make_plan
 from automfm_hpc.pools import Serial
 from automfm_hpc.stages import Run
 from automfm_hpc.store import VARIABLES, RateStore
+from automfm_hpc.variants import change_value
 
 FILE = Path(__file__).parent / "data" / "two_cells.yaml"
 NETWORK = Network.load(FILE)

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automfm_hpc import Network, lif, stages, validate
+from automfm_hpc.description import builtin_names
 from automfm_hpc.errors import AutomfmError, UsageError
 from automfm_hpc.mean_field import MeanField
-from automfm_hpc.network import builtin_names
 from automfm_hpc.plan import make_plan
 from automfm_hpc.pools import Serial
 from automfm_hpc.protocols import KINDS, Protocol

@@ -20,8 +20,9 @@ from automfm_hpc.bsb.files import IntArray, read_file
 from automfm_hpc.bsb.report import Report
 from automfm_hpc.bsb.translate import Settings, translate
 from automfm_hpc.connections import Connections, check, load_connections, save_connections
+from automfm_hpc.description import file_id
 from automfm_hpc.errors import NetworkError
-from automfm_hpc.network import Network, file_id
+from automfm_hpc.network import Network
 from automfm_hpc.provenance import write_atomically
 
 __all__ = ["BsbNetwork", "Connections", "load_connections", "read_bsb", "save_connections", "write_network"]

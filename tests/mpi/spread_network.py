@@ -9,7 +9,7 @@ import numpy as np
 from mpi4py import MPI
 
 from automfm_hpc import stages
-from automfm_hpc.network import load
+from automfm_hpc.description import load
 from automfm_hpc.protocols import constant
 from automfm_hpc.spiking import run_trial
 
