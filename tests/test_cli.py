@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from automfm_hpc import nest_models
-from automfm_hpc.cli import build_parser, parse_drive
+from automfm_hpc.arguments import build_parser
+from automfm_hpc.cli import parse_drive
 from automfm_hpc.errors import UsageError
 
 FILE = Path(__file__).parent / "data" / "two_cells.yaml"
@@ -154,7 +155,7 @@ def test_help_of_every_verb(automfm):
 # --- wrong usage ----------------------------------------------------------------------------------
 
 USAGE = [
-    (["nosuch"], "invalid choice"), (["run"], "required: NETWORK, --out"), (["plan", "brunel"], "--out RUN is missing"),
+    (["nosuch"], "does not know"), (["run"], "required: NETWORK, --out"), (["plan", "brunel"], "--out RUN is missing"),
     (["run", "brunel", "--out", "NEW", "--points", "many"], "invalid int value"),
     (["run", "brunel", "--out", "NEW", "--order", "3"], "invalid choice"),
     (["solve", "RUN", "--drive", "mosy=20"], "no input 'mosy'. Did you mean 'mossy'?"),
