@@ -227,7 +227,8 @@ def test_reduced_networks_have_about_the_same_number_of_cells():
     for name in builtin_names():
         network = Network.load(name)
         total = sum(p.size for p in network.populations)
-        assert total * default_scale(network) == pytest.approx(min(total, 3500), rel=0.03)
+        least = 20 / min(p.size for p in network.populations) * total
+        assert total * default_scale(network) == pytest.approx(min(total, max(3500, least)), rel=0.03)
     with pytest.raises(UsageError, match="leaves no cells"):
         experiments(Network.load("brunel"), ("constant",), scale=0.0)
     with pytest.raises(UsageError, match="at least one protocol and one seed"):
