@@ -90,7 +90,7 @@ def _draw(p: Projection, available: int, n_target: int, rng: np.random.Generator
     post = np.repeat(np.arange(n_target), K)
     if p.source == p.target and available > 0:
         pre = pre + (pre >= post)  # skip oneself
-    synapses = np.maximum(_whole(p.synapses.mean, p.synapses.sd, pre.size, rng), 1)
+    synapses = 1 + _counts(p.synapses.mean - 1.0, p.synapses.sd, pre.size, rng)  # a pair has at least one
     return Connections(pre, post, synapses), bool(with_replacement.any())
 
 
@@ -99,6 +99,19 @@ def _whole(mean: float, sd: float, n: int, rng: np.random.Generator) -> IntArray
     if sd == 0:
         return (np.floor(mean) + (rng.random(n) < mean % 1.0)).astype(np.int64)
     return np.maximum(np.rint(rng.normal(mean, sd, n)), 0).astype(np.int64)
+
+
+def _counts(mean: float, sd: float, n: int, rng: np.random.Generator) -> IntArray:
+    """Whole numbers from 0 with this mean, also where a normal law would be cut off, and nearly this spread.
+
+    Far from 0: a rounded normal law. Near it: negative binomial if the variance exceeds the mean, else binomial.
+    """
+    if sd == 0 or mean <= 0 or mean > 4.0 * sd:
+        return _whole(max(mean, 0.0), sd if mean > 0 else 0.0, n, rng)
+    if sd**2 > mean:
+        return rng.negative_binomial(mean**2 / (sd**2 - mean), mean / sd**2, n).astype(np.int64)
+    trials = int(np.ceil(mean / (1.0 - sd**2 / mean) - 1e-9)) if sd**2 < mean else 10**6
+    return rng.binomial(trials, mean / trials, n).astype(np.int64)
 
 
 def _through_relays(network: Network, p: Projection, drawn: Connections, relays: Mapping[str, int],
