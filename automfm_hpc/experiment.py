@@ -176,13 +176,14 @@ def simulate_trial(experiment: Experiment, trial: Trial, communicator: int | Non
 
 def record(experiment: Experiment, trial: Trial, communicator: int | None = None) -> Recording:
     """Run one trial in NEST; all its spikes."""
-    from automfm_hpc import spiking
+    from automfm_hpc import nest_models, spiking
 
-    return spiking.run_trial(
-        experiment.network, experiment.protocols[trial.protocol], experiment.seed_of(trial), scale=experiment.scale,
-        wiring=_true_wiring(experiment.network), dt=experiment.dt, processes=experiment.processes,
-        communicator=communicator,
-    )  # fmt: skip
+    with nest_models.nest_failures(experiment.network.name):
+        return spiking.run_trial(
+            experiment.network, experiment.protocols[trial.protocol], experiment.seed_of(trial),
+            scale=experiment.scale, wiring=_true_wiring(experiment.network), dt=experiment.dt,
+            processes=experiment.processes, communicator=communicator,
+        )  # fmt: skip
 
 
 def _true_wiring(network: Network) -> Any:

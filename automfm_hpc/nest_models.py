@@ -15,6 +15,8 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, resources, util
@@ -267,6 +269,18 @@ def import_nest() -> Any:
         import nest
     nest.verbosity = nest.VerbosityLevel.ERROR
     return nest
+
+
+@contextmanager
+def nest_failures(where: str) -> Iterator[None]:
+    """NEST's own complaints as SimulationError, so that one failed piece of work does not end the job."""
+    try:
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith("NESTErrors"):
+            raise
+        raise SimulationError(" ".join(str(error).split()), where=where,
+                              remedy="NEST refuses this; correct the description.") from error
 
 
 class _quiet:

@@ -203,7 +203,8 @@ def simulate_chunk(plan: Plan, task: Task, communicator: int | None = None) -> d
     for round_number in range(MAX_ROUNDS):
         if not wanted.any():
             break
-        _round(cell, sampling, points, tallies, wanted, seed_for(task.seed, round_number), communicator)
+        with nest_models.nest_failures(task.population):
+            _round(cell, sampling, points, tallies, wanted, seed_for(task.seed, round_number), communicator)
         wanted = np.array([t.more_cells(sampling) for t in tallies])
     shape = tuple(b - a for a, b in task.slices)
     rows = [t.summary(sampling) for t in tallies]

@@ -14,8 +14,9 @@ from scipy.special import erfcx
 from automfm_hpc import Network, remap
 from automfm_hpc.errors import SimulationError
 from automfm_hpc.network import Distribution
-from automfm_hpc.plan import Grid, Plan, Sampling, Task
+from automfm_hpc.plan import Grid, Plan, Sampling, Task, make_plan
 from automfm_hpc.simulate import CellInputs, draw_inputs, drive_cells, isi_cv, simulate_chunk
+from automfm_hpc.variants import change_value
 
 CEREBELLUM, BRUNEL, CORTEX = (Network.load(n) for n in ("cerebellum", "brunel", "adex_cortex"))
 CELLS = {c.population: c for n in (CEREBELLUM, BRUNEL, CORTEX) for c in remap(n).cells}
@@ -301,3 +302,12 @@ def test_rounds_are_split_without_changing_what_is_measured(monkeypatch):
     error = np.hypot(whole["rate_sem"], split["rate_sem"])
     assert (np.abs(whole["rate"] - split["rate"]) < 4 * error).all()
     assert (split["n_cells"] >= 64).all()
+
+
+def test_what_nest_refuses_fails_one_chunk_not_the_job():
+    network = Network.load("adex_cortex")
+    network = change_value(network, "FS.V_peak", "-60 mV")
+    plan = make_plan(network, points=4, sampling=Sampling(precision=0.5, budget=80.0, transient=20.0, window=100.0))
+    task = next(t for t in plan.tasks() if t.population == "FS")
+    with pytest.raises(SimulationError, match=r"FS: .*V_peak >= V_th required"):
+        simulate_chunk(plan, task)
