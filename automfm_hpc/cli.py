@@ -202,22 +202,21 @@ def do_fit(arguments: argparse.Namespace) -> int:
 def do_solve(arguments: argparse.Namespace) -> int:
     if arguments.drive is None:
         return _solve_stage(arguments)
-    from automfm_hpc.comparison import summary
     from automfm_hpc.mean_field import MeanField
+    from automfm_hpc.solution import summary
 
     model = MeanField.load(arguments.model)
     drive = parse_drive(arguments.drive, model.inputs)
     solution = model.solve(drive=drive, duration=arguments.duration, order=arguments.order, dt=arguments.dt)
-    rates, sd = (dict(zip(model.populations, (round(float(v), 6) for v in values), strict=True))
-                 for values in summary(solution))
-    answer = {"status": solution.attrs["status"], "order": arguments.order, "drive": drive, "rates": rates,
-              "sd": sd if arguments.order == 2 else {}, "warnings": list(solution.attrs["warnings"])}
+    answer = {**summary(solution), "drive": drive}
+    for key in ("rates", "sd"):
+        answer[key] = {name: round(value, 6) for name, value in answer[key].items()}
     if arguments.json:
         print(json.dumps(answer, allow_nan=False))
         return 0
     for name in model.populations:
-        spread = f" +- {sd[name]:.2f}" if arguments.order == 2 else ""
-        print(f"{name:<12}{rates[name]:10.3f}{spread} Hz")
+        spread = f" +- {answer['sd'][name]:.2f}" if arguments.order == 2 else ""
+        print(f"{name:<12}{answer['rates'][name]:10.3f}{spread} Hz")
     for warning in answer["warnings"]:
         log(f"warning: {warning}")
     return 0

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from automfm_hpc.network import Network
 from automfm_hpc.plan import Plan
@@ -39,14 +38,17 @@ def stationary(model: MeanField, drives: Sequence[Mapping[str, float]], duration
     """
     import xarray
 
+    from automfm_hpc.solution import summary
+
     shape = (len(ORDERS), len(drives))
     rate, sd = (np.full((*shape, len(model.populations)), np.nan) for _ in range(2))
     status, warnings = np.full(shape, "", dtype=object), np.full(shape, "", dtype=object)
     for o, order in enumerate(ORDERS):
         for d, drive in enumerate(drives):
-            solution = model.solve(drive=drive, duration=duration, order=order, every=10)
-            rate[o, d], sd[o, d] = summary(solution)
-            status[o, d], warnings[o, d] = solution.attrs["status"], "; ".join(solution.attrs["warnings"])
+            found = summary(model.solve(drive=drive, duration=duration, order=order, every=10))
+            rate[o, d] = [found["rates"][name] for name in model.populations]
+            sd[o, d] = [found["sd"].get(name, np.nan) for name in model.populations]
+            status[o, d], warnings[o, d] = found["status"], "; ".join(found["warnings"])
     dims = ("order", "drive", "population")
     inputs = {f"drive_{name}": ("drive", [float(d[name]) for d in drives], {"units": "Hz"}) for name in model.inputs}
     return xarray.Dataset(
@@ -54,16 +56,6 @@ def stationary(model: MeanField, drives: Sequence[Mapping[str, float]], duration
          "status": (dims[:2], status.astype(str)), "warnings": (dims[:2], warnings.astype(str))},
         {"order": list(ORDERS), "population": list(model.populations), **inputs},
     )  # fmt: skip
-
-
-def summary(solution: xarray.Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean rate and standard deviation (Hz) of each population over the last half of a solution."""
-    half = solution.isel(time=slice(solution.sizes["time"] // 2, None))
-    rate = half["rate"].mean("time").values
-    if "covariance" not in half:
-        return rate, np.full(rate.shape, np.nan)
-    variance = np.diagonal(half["covariance"].mean("time").values)[: rate.size]
-    return rate, np.sqrt(np.maximum(variance, 0.0))
 
 
 @dataclass(frozen=True)

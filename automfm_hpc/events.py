@@ -21,16 +21,6 @@ class Events(NamedTuple):
     broken: FloatArray  # (P, 4) transfer function not finite: stepping stopped
 
 
-class Trace(NamedTuple):
-    """Samples at every `every`-th step, the final state, and the events."""
-
-    rate: FloatArray  # (n_sample, P) Hz
-    covariance: FloatArray  # (n_sample, P, P) Hz^2; (0, P, P) at order 1
-    final_rate: FloatArray  # (M,) Hz
-    final_covariance: FloatArray  # (M, M) Hz^2
-    events: Events
-
-
 @compiled
 def bare_events(e: Events) -> Events:
     return Events(bare_floats(e.outside), bare_floats(e.above), bare_floats(e.below), bare_floats(e.variance),

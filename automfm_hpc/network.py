@@ -117,7 +117,12 @@ class Projection:
 
     @property
     def excitatory(self) -> bool:
-        return self.E_rev > -50.0 if self.E_rev is not None else self.weight > 0
+        return excites(self.E_rev, self.weight)
+
+
+def excites(E_rev: float | None, weight: float) -> bool:
+    """Whether a synapse is excitatory: by its reversal potential (mV) if it has one, else by its weight's sign."""
+    return E_rev > -50.0 if E_rev is not None else weight >= 0
 
 
 @dataclass(frozen=True)

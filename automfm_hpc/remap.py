@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automfm_hpc.errors import NetworkError, suggest
-from automfm_hpc.network import Distribution, Network, Projection
+from automfm_hpc.network import Distribution, Network, Projection, excites
 from automfm_hpc.neurons import NeuronModel, neuron_model
 
 FloatArray = NDArray[np.float64]
@@ -62,6 +62,10 @@ class Channel:
     def Q(self) -> float:
         """Quantal conductance (nS, peak) of one presynaptic spike: weight x synapses per pair."""
         return self.weight * self.synapses.mean
+
+    @property
+    def excitatory(self) -> bool:
+        return excites(self.E_rev, self.weight)
 
 
 @dataclass(frozen=True, eq=False)

@@ -149,10 +149,10 @@ def _builtin_cells(nest: Any, cell: Cell, arrivals: FloatArray, quantum: FloatAr
     nodes = nest.Create(cell.model, len(arrivals), params=builtin_parameters(cell))
     for j, channel in enumerate(cell.channels):
         if arrivals[:, j].any():
-            inhibitory = channel.E_rev is not None and channel.E_rev < -50.0
+            sign = -1.0 if channel.E_rev is not None and not channel.excitatory else 1.0  # NEST's sign for conductances
             generators = nest.Create("poisson_generator", len(arrivals), params={"rate": arrivals[:, j]})
             nest.Connect(generators, nodes, "one_to_one",
-                         {"weight": -quantum[:, j] if inhibitory else quantum[:, j], "delay": 1.0})
+                         {"weight": sign * quantum[:, j], "delay": 1.0})
     return nodes
 
 
@@ -160,8 +160,7 @@ def builtin_parameters(cell: Cell) -> dict[str, float]:
     """Parameters for `nest.Create` of NEST's models with one excitatory and one inhibitory receptor."""
     parameters = dict(cell.parameters)
     for channel in cell.channels:
-        inhibitory = channel.Q < 0 if channel.E_rev is None else channel.E_rev < -50.0
-        side = "in" if inhibitory else "ex"
+        side = "ex" if channel.excitatory else "in"
         if channel.tau_syn is not None:
             parameters[f"tau_syn_{side}"] = channel.tau_syn
         if channel.E_rev is not None:

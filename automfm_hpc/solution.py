@@ -123,5 +123,5 @@ def summary(solved: xarray.Dataset) -> dict[str, Any]:
               "rates": dict(zip(names, rates.tolist(), strict=True)), "sd": {}}  # fmt: skip
     if "covariance" in solved:
         variance = np.diagonal(half.covariance.mean("time").values)
-        result["sd"] = dict(zip(names, np.sqrt(variance).tolist(), strict=True))
+        result["sd"] = dict(zip(names, np.sqrt(np.maximum(variance, 0.0)).tolist(), strict=True))
     return result | {"warnings": solved.attrs["warnings"]}
