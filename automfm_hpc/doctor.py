@@ -80,9 +80,11 @@ def _nest() -> Finding:
 
 
 def _compiler() -> Finding:
-    from automfm_hpc.nest_models import compiler, find_nest
+    from automfm_hpc.nest_models import check_headers, compiler, find_nest
 
-    return Finding("C++ compiler", True, " ".join(compiler(find_nest())))
+    command = " ".join(compiler(find_nest()))
+    check_headers()
+    return Finding("C++ compiler", True, f"{command}, finds the headers of NEST and Boost")
 
 
 def _compiled() -> Finding:

@@ -193,6 +193,35 @@ def compiler(nest: NestInstallation) -> list[str]:
                           remedy=f"Install one, for example: apt-get install {package}; or set CXX.")
 
 
+def include_flags(nest: NestInstallation) -> list[str]:
+    """Where the compiler finds the headers of NEST and Python, and of Boost, which NEST's own headers include.
+
+    The machine's Boost comes first (``-idirafter``); the one of the package `boost-headers` is for machines without.
+    """
+    flags = [f"-I{nest.include}", f"-I{sysconfig.get_path('include')}"]
+    if util.find_spec("boost_headers") is not None:
+        import boost_headers
+
+        flags += ["-idirafter", str(boost_headers.get_include())]
+    return flags
+
+
+def check_headers() -> None:
+    """Let the compiler read NEST's headers, without compiling (a fraction of a second).
+
+    Raises
+    ------
+    SimulationError
+        If one of the files they include is missing.
+    """
+    nest = find_nest()
+    with tempfile.TemporaryDirectory(prefix="automfm-") as folder:
+        source = Path(folder) / "headers.cpp"
+        source.write_text('#include "archiving_node.h"\n#include "nest_extension_interface.h"\n', "utf-8")
+        _run([*compiler(nest), "-std=c++20", "-E", *include_flags(nest), str(source), "-o", os.devnull],
+             "reading NEST's headers")
+
+
 def compile_module(receptors: int) -> Path:
     """Path of the compiled module, compiling it first if the cache has none for this NEST (about 15 s).
 
@@ -215,8 +244,8 @@ def compile_module(receptors: int) -> Path:
             (Path(build) / "out" / "communicator.cpp").write_text(_SET_COMMUNICATOR, "utf-8")
         sources = sorted(map(str, (Path(build) / "out").glob("*.cpp")))
         aside = Path(build) / target.name
-        _run([*command, *_flags(nest), f"-I{nest.include}", f"-I{build}/out",
-              f"-I{sysconfig.get_path('include')}", *sources, "-o", str(aside)], "compiling the E-GLIF model")
+        _run([*command, *_flags(nest), f"-I{build}/out", *include_flags(nest), *sources, "-o", str(aside)],
+             "compiling the E-GLIF model")
         os.replace(aside, target)
     return target
 
@@ -244,7 +273,9 @@ def _run(command: list[str], doing: str, cwd: Path | None = None) -> None:
     if done.returncode != 0:
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         message = next((line for line in lines if "rror" in line), lines[-1] if lines else "no message")
-        raise SimulationError(f"{doing} failed: {message}", where=Path(command[0]).name)
+        remedy = "Install Boost's headers: pip install boost-headers, or apt-get install libboost-dev."
+        raise SimulationError(f"{doing} failed: {message}", where=Path(command[0]).name,
+                              remedy=remedy if "boost/" in message else "")
 
 
 # --- loading --------------------------------------------------------------------------------------

@@ -250,3 +250,14 @@ def test_serial_nest_refuses_a_launchers_environment():
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PMI_RANK": "0"}, capture_output=True,
                           text=True, check=False)
     assert done.returncode != 0 and "has no MPI" in done.stderr
+
+
+def test_missing_boost_headers_are_named_with_the_remedy(tmp_path):
+    source = tmp_path / "needs_boost.cpp"
+    source.write_text("#include <boost/no_such_header.hpp>\n")
+    with pytest.raises(SimulationError, match=r"boost/no_such_header.*pip install boost-headers"):
+        nest_models._run([*nest_models.compiler(nest_models.find_nest()), "-E", str(source)], "reading a header")
+
+
+def test_headers_of_nest_and_boost_are_found():
+    nest_models.check_headers()
