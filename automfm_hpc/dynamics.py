@@ -7,9 +7,9 @@ A transfer function F_i is stationary. In time, axis k of population i (the inpu
 p_k : pathways. Their weights w_p (shares of the axis's mean conductance) sum to 1; each delays by d_p and passes the
     shape of its post-synaptic conductance: P_k(f) = sum_p w_p exp(-2 pi i f d_p) / (1 + 2 pi i f tau_p)^n_p, with
     n_p = 2 for alpha, 1 for exponential, 0 for delta synapses.
-g_k : the cell: membrane, adaptation, spike generation. G_k(f) = 1 + sum_m r_km (1 / (1 + 2 pi i f tau_m) - 1), a mixture
-    of low-pass filters of fixed time constants tau_m, whose coefficients depend on the rate of population i. G_k(0) = 1
-    for any coefficients: the stationary state is the transfer function's.
+g_k : the cell: membrane, adaptation, spike generation. G_k(f) = 1 + sum_m r_km (1 / (1 + 2 pi i f tau_m) - 1), a
+    mixture of low-pass filters of fixed time constants tau_m, whose coefficients depend on the rate of population i.
+    G_k(0) = 1 for any coefficients: the stationary state is the transfer function's.
 
 The rate of the population follows as T_i dnu_i/dt = F_i(y) - nu_i. So the frequency response of an isolated population
 to source s is dF_i/dnu_s G_k(f) P_k(f) / (1 + 2 pi i f T_i): a linear-nonlinear cascade (Ostojic & Brunel 2011,
@@ -18,7 +18,7 @@ doi 10.1371/journal.pcbi.1001056).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,16 +96,21 @@ class Dynamics:
                 for c, share in zip(channels, shares / shares.sum(), strict=True):
                     rows.append((axis, share, c.delay, c.tau_syn or 0.0, POLES[cell.neuron.synapse]))
                 axis += 1
-        columns = [np.array(column) for column in zip(*rows, strict=True)]
-        return Dynamics(*columns, np.zeros(0), np.zeros((len(parameters.cells), 1)), np.zeros((axis, 1, 0)))
+        axes, weight, delay, tau_syn, poles = (np.array(column) for column in zip(*rows, strict=True))
+        return Dynamics(axes, weight, delay, tau_syn, poles, np.zeros(0), np.zeros((len(parameters.cells), 1)),
+                        np.zeros((axis, 1, 0)))
+
+    def check(self, axes: Sequence[int]) -> None:
+        """Raise MeanFieldError unless the populations have these numbers of axes, (n_population,)."""
+        _require(self.n_axis == sum(axes), f"filters for {self.n_axis} axes, the transfer functions have {sum(axes)}")
+        _require(len(self.knots) == len(axes), f"knots for {len(self.knots)} populations, there are {len(axes)}")
 
     def pathways(self, frequency: FloatArray) -> ComplexArray:
         """P_k at frequencies (n_frequency,) in Hz: (n_frequency, n_axis)."""
         s = 2.0j * np.pi * np.asarray(frequency, float)[:, None] / 1000.0
         each = self.weight * np.exp(-s * self.delay) / (1.0 + s * self.tau_syn) ** self.poles
-        out = np.zeros((len(s), self.n_axis), complex)
-        np.add.at(out, (slice(None), self.axis), each)
-        return out
+        first = np.searchsorted(self.axis, np.arange(self.n_axis))
+        return np.asarray(np.add.reduceat(each, first, axis=1), complex)
 
     def cells(self, frequency: FloatArray, rates: FloatArray, axis_start: NDArray[np.int64]) -> ComplexArray:
         """G_k at frequencies (n_frequency,) in Hz and rates (n_population,) in Hz: (n_frequency, n_axis).
@@ -137,7 +142,7 @@ class Dynamics:
 
 
 def _share(c: Channel) -> float:
-    """Mean conductance (or current, or drift of the potential) per rate, up to a factor that an axis's pathways share."""
+    """Mean conductance (or current, or drift of the potential) per rate, up to a factor common to an axis."""
     return c.K * c.Q * (c.tau_syn or 1.0)
 
 

@@ -45,10 +45,11 @@ def mark(table: FloatArray, row: int, step: int, value: float, sign: int) -> Non
 
 
 @compiled
-def watch_domain(system: System, rate: FloatArray, step: int, outside: FloatArray) -> None:
-    axes, domain = system.axes, system.domain
-    for k in range(axes.size):
-        value, low, high = rate[axes[k]], domain[k, 0], domain[k, 1]
+def watch_domain(system: System, nu: FloatArray, step: int, outside: FloatArray) -> None:
+    """Arguments nu (n_axes,) of the transfer functions against their domains."""
+    domain = system.domain
+    for k in range(nu.size):
+        value, low, high = nu[k], domain[k, 0], domain[k, 1]
         slack = 1e-6 * (high - low)
         if value > high + slack:
             mark(outside, k, step, value, 1)

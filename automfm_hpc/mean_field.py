@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from automfm_hpc import fixed_points, published_template, rate_models, solution, transfer_function
 from automfm_hpc.drive import Drive, beyond, each, tabulate
+from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.errors import MeanFieldError, suggest
+from automfm_hpc.filters import filters_of
+from automfm_hpc.fluctuations import MOVED, stationary
 from automfm_hpc.lif import bridge
 from automfm_hpc.response import System
-from automfm_hpc.schemes import METHODS
-from automfm_hpc.solver import Trace, integrate
+from automfm_hpc.schemes import FILTERED, METHODS
+from automfm_hpc.solver import Trace, integrate, integrate_filtered
 from automfm_hpc.transfer_function import TransferFunction
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ FloatArray = NDArray[np.float64]
 _READERS = {published_template.KIND: published_template.from_dict, bridge.KIND: bridge.from_dict} | dict.fromkeys(
     rate_models.CODES, rate_models.from_dict
 )
+_DYNAMICS = "dynamics_"  # begins the names of its arrays in a document
 _SAMPLES = 10_000  # largest default number of samples
 
 
@@ -59,6 +63,9 @@ class MeanField:
     metadata : Mapping
         Plain values to be kept with the model: network, variant, pathology, provenance, ...; `validity`, written
         by `automfm validate`: the range of each input where the model agreed with the spiking network.
+    dynamics : Dynamics, optional
+        Delays, synapses and cell responses before the transfer functions, which then see filtered rates instead of
+        the present ones. Stationary rates are the same with and without.
     """
 
     populations: tuple[str, ...]
@@ -67,6 +74,7 @@ class MeanField:
     N: FloatArray
     T: ArrayLike
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    dynamics: Dynamics | None = None
 
     def __post_init__(self) -> None:
         P, M = len(self.populations), len(self.sources)
@@ -84,6 +92,8 @@ class MeanField:
         _require(T.shape in ((), (P,), (M,)) and bool((T > 0).all() and np.isfinite(T).all()),
                  "T must be above 0, one number or one per population")
         object.__setattr__(self, "N", N)
+        if self.dynamics is not None:
+            self.dynamics.check(tuple(len(tf.axes) for tf in self.transfer_functions))
 
     # -- reading and writing --------------------------------------------------------------------------------
 
@@ -111,10 +121,11 @@ class MeanField:
 
     def to_document(self) -> dict[str, Any]:
         """Plain parts: ``attributes`` (JSON), ``arrays``, ``transfer_functions``; `from_document` reads them."""
+        filters = {} if self.dynamics is None else self.dynamics.to_arrays()
         return {
             "attributes": {"populations": list(self.populations), "inputs": list(self.inputs),
                            "metadata": dict(self.metadata)},
-            "arrays": {"N": self.N, "T": np.array(self.T, float)},
+            "arrays": {"N": self.N, "T": np.array(self.T, float)} | {_DYNAMICS + k: v for k, v in filters.items()},
             "transfer_functions": [tf.to_dict() for tf in self.transfer_functions],
         }  # fmt: skip
 
@@ -123,8 +134,10 @@ class MeanField:
         attributes, arrays = document["attributes"], document["arrays"]
         readers = [_READERS.get(parts["kind"], transfer_function.from_dict) for parts in document["transfer_functions"]]
         functions = tuple(read(p) for read, p in zip(readers, document["transfer_functions"], strict=True))
+        filters = {k.removeprefix(_DYNAMICS): v for k, v in arrays.items() if k.startswith(_DYNAMICS)}
         return cls(tuple(attributes["populations"]), tuple(attributes["inputs"]), functions,
-                   np.asarray(arrays["N"], float), np.asarray(arrays["T"], float), attributes.get("metadata", {}))
+                   np.asarray(arrays["N"], float), np.asarray(arrays["T"], float), attributes.get("metadata", {}),
+                   Dynamics.from_arrays(filters) if filters else None)
 
     # -- structure ------------------------------------------------------------------------------------------
 
@@ -167,6 +180,7 @@ class MeanField:
     def solve(
         self, drive: Drive, duration: float = 1.0, order: int = 2, dt: float = 0.1, method: str = "adams",
         initial: Mapping[str, float] | ArrayLike | None = None, every: int | None = None,
+        dynamics: bool | None = None,
     ) -> xarray.Dataset:  # fmt: skip
         """Rates, and at order 2 covariances, over time.
 
@@ -183,13 +197,16 @@ class MeanField:
             Step (ms).
         method : {'adams', 'heun', 'euler'}
             Exponential schemes of order 2 (one evaluation of the transfer functions per step), 2 (two
-            evaluations: prefer it for drives that jump at every step) and 1 in dt.
+            evaluations: prefer it for drives that jump at every step; not with dynamics) and 1 in dt.
         initial : Mapping or (n_population,) array, optional
             Starting rates (Hz). Default: the stable fixed point of lowest total rate at the drive's first
             value, searched for from four starts; zero if none is found. Covariances start at their
             stationary value for the starting rates, or at 0 if there is none.
         every : int, optional
             Steps from one sample to the next. Default: 1, or more so that there are at most 10000.
+        dynamics : bool, optional
+            Whether the transfer functions see rates through the model's delays, synapses and cell responses.
+            Default: if the model has them. False: the bare master equation.
 
         Returns
         -------
@@ -199,7 +216,7 @@ class MeanField:
             'saturated', 'diverged'), warnings (a list of sentences), events (the same as dictionaries).
             A drive outside the range in which the model was validated adds a warning and no event.
         """
-        run = self._run(drive, duration, order, dt, method, initial, every)
+        run = self._run(drive, duration, order, dt, method, initial, every, dynamics)
         return solution.dataset(self, [run], many=False)
 
     def solve_many(self, drives: Drive | Sequence[Drive], **options: Any) -> xarray.Dataset:
@@ -225,21 +242,42 @@ class MeanField:
     def _run(
         self, drive: Drive, duration: float = 1.0, order: int = 2, dt: float = 0.1, method: str = "adams",
         initial: Mapping[str, float] | ArrayLike | None = None, every: int | None = None,
+        dynamics: bool | None = None,
     ) -> solution.Run:  # fmt: skip
         """Compiled solution for one drive."""
         n_step = _steps(duration, dt)
         _check_order(order)
+        filtered = self._filtered(dynamics)
         if method not in METHODS:
             raise MeanFieldError(f"no method '{method}'", where="solve", remedy=suggest(method, METHODS))
+        if filtered is not None and method not in FILTERED:
+            raise MeanFieldError(f"method '{method}' does not step a model with dynamics", where="solve",
+                                 remedy=f"Use {' or '.join(FILTERED)}, or dynamics=False.")
         every = max(1, -(-n_step // _SAMPLES)) if every is None else int(every)
         _require(every >= 1, "every must be 1 or more")
         table = tabulate(drive, self.inputs, np.arange(n_step + 1, dtype=float) * (dt / 1000.0))
         start = self._start(table[0], order) if initial is None else self._given(initial)
-        c = self._start_covariance(start, table[0], order)
-        trace: Trace = integrate(self.system, table, start, c, float(dt), order, METHODS[method], every)
+        trace = self._trace(table, start, float(dt), order, METHODS[method], every, filtered)
         described = {name: solution.describe_drive(value) for name, value in drive.items()}
         untrusted = beyond(self.metadata.get("validity"), self.inputs, table)
         return solution.Run(trace, order, float(dt), every, method, described, untrusted)
+
+    def _filtered(self, dynamics: bool | None) -> Dynamics | None:
+        """The filters to solve with."""
+        if dynamics and self.dynamics is None:
+            raise MeanFieldError("the model has no dynamics", where="solve",
+                                 remedy="Leave out dynamics=True, or give the model some (see automfm_hpc.dynamics).")
+        return None if dynamics is False else self.dynamics
+
+    def _trace(self, table: FloatArray, start: FloatArray, dt: float, order: int, method: int, every: int,
+               filtered: Dynamics | None) -> Trace:  # fmt: skip
+        if filtered is None:
+            c = self._start_covariance(start, table[0], order)
+            bare: Trace = integrate(self.system, table, start, c, dt, order, method, every)
+            return bare
+        follow = partial(stationary, self.system) if order == 2 else None
+        return integrate_filtered(self.system, filters_of(filtered, self.system, dt), table, start, dt, method, every,
+                                  follow, MOVED)
 
     def fixed_points(self, drive: Mapping[str, float], order: int = 1, n_start: int = 24) -> fixed_points.FixedPoints:
         """Fixed points at constant drive, with their stability.

@@ -65,7 +65,7 @@ class System(NamedTuple):
 class Response(NamedTuple):
     """Room for one evaluation of all transfer functions."""
 
-    nu: FloatArray
+    nu: FloatArray  # (n_axes,) Hz: arguments of the transfer functions
     gradient: FloatArray
     hessian: FloatArray  # flat, one population after the other
     F: FloatArray  # (P,) Hz
@@ -115,7 +115,7 @@ def bare_response(w: Response) -> Response:
 def empty_response(system: System) -> Response:
     P, M = system.axis_start.size - 1, system.T.size
     axes = np.diff(system.axis_start)
-    return Response(np.zeros(axes.max()), np.zeros(axes.max()), np.zeros((axes**2).sum()), np.zeros(P),
+    return Response(np.zeros(axes.sum()), np.zeros(axes.max()), np.zeros((axes**2).sum()), np.zeros(P),
                     np.zeros((P, M)), np.zeros(P))  # fmt: skip
 
 
@@ -131,18 +131,25 @@ def _one(ints: IntArray, floats: FloatArray, nu: FloatArray, gradient: FloatArra
 
 
 @compiled
-def respond_into(system: System, rate: FloatArray, work: Response) -> int:
-    """Fill F, J and the Hessians of `work`; return the first population where they are not finite, or -1."""
+def gather(system: System, rate: FloatArray, work: Response) -> None:
+    """Arguments of the transfer functions <- present rates (M,)."""
+    nu, axes = work.nu, system.axes
+    for k in range(axes.size):
+        nu[k] = rate[axes[k]]
+
+
+@compiled
+def respond_into(system: System, work: Response) -> int:
+    """Fill F, J and the Hessians at `work.nu`; return the first population where they are not finite, or -1."""
     nu, gradient, hessian, F, J = work.nu, work.gradient, work.hessian, work.F, work.J
     ints, int_start, floats, float_start = system.ints, system.int_start, system.floats, system.float_start
     axes, axis_start = system.axes, system.axis_start
     start, address = 0, hessian.ctypes.data
     for i in range(F.size):
         first, S = axis_start[i], axis_start[i + 1] - axis_start[i]
-        for s in range(S):
-            nu[s] = rate[axes[first + s]]
+        bend = carray(pointer(address + 8 * start), (S, S), np.float64)
         F[i] = _one(ints[int_start[i] : int_start[i + 1]], floats[float_start[i] : float_start[i + 1]],
-                    nu[:S], gradient[:S], carray(pointer(address + 8 * start), (S, S), np.float64))  # fmt: skip
+                    nu[first : first + S], gradient[:S], bend)  # fmt: skip
         total = F[i]
         for s in range(S):
             J[i, axes[first + s]] = gradient[s]
@@ -183,6 +190,7 @@ def respond(system: System, rate: FloatArray, c: FloatArray) -> tuple[FloatArray
 @compiled
 def _respond_once(system: System, rate: FloatArray, c: FloatArray, work: Response) -> int:
     system, work = bare_system(system), bare_response(work)
-    bad = respond_into(system, bare_floats(rate), work)
+    gather(system, bare_floats(rate), work)
+    bad = respond_into(system, work)
     correct(system, bare_floats(c), work)
     return bad

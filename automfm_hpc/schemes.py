@@ -20,10 +20,11 @@ from typing import NamedTuple
 import numpy as np
 
 from automfm_hpc.events import Events, driven_rates
-from automfm_hpc.response import FloatArray, Response, System, bare_floats, compiled, correct, respond_into
+from automfm_hpc.response import FloatArray, Response, System, bare_floats, compiled, correct, gather, respond_into
 
 EULER, HEUN, ADAMS = 0, 1, 2
 METHODS = {"adams": ADAMS, "heun": HEUN, "euler": EULER}
+FILTERED = ("adams", "euler")  # for rates that reach the transfer functions through filters
 _LIMIT = 1.0 - 1e-9  # rates stay below this fraction of 1/T
 
 
@@ -194,7 +195,8 @@ def heun(
     for i in range(G.size):
         rate_other[i] = a[i] * rate[i] + (1.0 - a[i]) * G[i]
     set_inputs(rate_other, now.F.size, drive)
-    bad = respond_into(system, rate_other, then)
+    gather(system, rate_other, then)
+    bad = respond_into(system, then)
     if bad >= 0:
         return bad
     if order == 2:

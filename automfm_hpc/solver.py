@@ -1,16 +1,19 @@
 """Stepping of the master equation: rates (order 1), rates and covariances (order 2), in compiled code.
 
 Rows of the state are the populations, then the external inputs; both are 'sources' of the transfer
-functions.
+functions. `integrate` steps the bare master equation, `integrate_filtered` the one whose transfer
+functions see rates through delays, synapses and the cell's response (see `dynamics`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from automfm_hpc.events import Events, bare_events, bound, driven_rates, empty_events, mark, watch_domain
+from automfm_hpc.filters import Filters, Memory, advance, bare_filters, bare_memory, memory_of, read
 from automfm_hpc.response import (
     FloatArray,
     Response,
@@ -21,10 +24,12 @@ from automfm_hpc.response import (
     compiled,
     correct,
     empty_response,
+    gather,
     respond_into,
 )
 from automfm_hpc.schemes import (
     ADAMS,
+    EULER,
     HEUN,
     Scheme,
     State,
@@ -111,8 +116,9 @@ def _march(
     rate, c, P, n_step = state.rate, state.c, now.F.size, drive.shape[0] - 1
     for k in range(n_step + 1):
         set_inputs(rate, P, drive[k])
-        watch_domain(system, rate, k, events.outside)
-        bad = respond_into(system, rate, now)
+        gather(system, rate, now)
+        watch_domain(system, now.nu, k, events.outside)
+        bad = respond_into(system, now)
         if bad < 0 and order == 2:
             if method == ADAMS and k > 0:
                 add_source(system, now, rate, scheme.weight, c)
@@ -133,3 +139,120 @@ def _march(
             for row in range(k // every + 1, rates.shape[0]):
                 save(row * every, every, rate, c, order, rates, covariances)
             break
+
+
+class Fluctuations(NamedTuple):
+    """What order 2 relaxes to, of a system with filters: stationary values at rates `at`, (M,) Hz.
+
+    c : (M, M) covariance of the exponentially filtered activities; spread : covariances of the arguments of each
+    transfer function, in the layout of `Response.hessian`. Both Hz^2.
+    """
+
+    at: FloatArray
+    c: FloatArray
+    spread: FloatArray
+
+
+def integrate_filtered(
+    system: System, filters: Filters, drive: FloatArray, start: FloatArray, h: float, method: int, every: int,
+    fluctuations: Callable[[FloatArray], Fluctuations] | None = None, moved: float = 0.0,
+) -> Trace:  # fmt: skip
+    """As `integrate`, with filtered rates as arguments of the transfer functions; ADAMS or EULER.
+
+    Filters start in their stationary state for `start` and the drive's first value.
+
+    Parameters
+    ----------
+    filters : Filters
+        For steps of h.
+    fluctuations : function of rates (M,), optional
+        For order 2: c and the covariances of the filtered rates follow, with the mean time constant, what it returns;
+        it is asked again whenever a rate has moved by `moved` times (1 Hz + its value).
+    """
+    M, order = system.T.size, 1 if fluctuations is None else 2
+    rates = np.concatenate([start, drive[0]])
+    goal = Fluctuations(rates, np.zeros((M, M)), np.zeros(0)) if fluctuations is None else fluctuations(rates)
+    P, n_sample = start.size, (drive.shape[0] - 1) // every + 1
+    samples, covariances = np.zeros((n_sample, P)), np.zeros((n_sample if order == 2 else 0, P, P))
+    state, events, memory = state_of(system, start, goal.c), empty_events(system), memory_of(filters, system, rates)
+    scheme, table, spread = scheme_of(system, h, method), np.ascontiguousarray(drive), goal.spread.copy()
+    now, other = empty_response(system), empty_response(system)
+    k = 0
+    while True:
+        k = _march_filtered(system, scheme, filters, memory, state, now, other, events, table, samples, covariances,
+                            order, method, every, k, goal, spread, moved)  # fmt: skip
+        if k < 0 or fluctuations is None:
+            return Trace(samples, covariances, state.rate, state.c, events)
+        goal = fluctuations(state.rate.copy())
+
+
+@compiled
+def _march_filtered(
+    system: System, scheme: Scheme, filters: Filters, memory: Memory, state: State, now: Response, other: Response,
+    events: Events, drive: FloatArray, rates: FloatArray, covariances: FloatArray, order: int, method: int, every: int,
+    begin: int, goal: Fluctuations, spread: FloatArray, moved: float,
+) -> int:  # fmt: skip
+    """Steps from `begin` on; return the step at which rates had moved away from the goal's, or -1 at the end."""
+    system, scheme, state = bare_system(system), bare_scheme(scheme), bare_state(state)
+    filters, memory = bare_filters(filters), bare_memory(memory)
+    now, other, events = bare_response(now), bare_response(other), bare_events(events)
+    drive, rates, covariances = bare_floats(drive), bare_floats(rates), bare_floats(covariances)
+    at, c_goal, spread_goal = bare_floats(goal.at), bare_floats(goal.c), bare_floats(goal.spread)
+    spread, rate, c, P, n_step = bare_floats(spread), state.rate, state.c, now.F.size, drive.shape[0] - 1
+    follow = 1.0 - np.exp(-scheme.y.mean())
+    set_inputs(rate, P, drive[begin])
+    for k in range(begin, n_step + 1):
+        read(system, filters, memory, rate, now.nu)
+        watch_domain(system, now.nu, k, events.outside)
+        bad = respond_into(system, now)
+        if order == 2:
+            _correct_filtered(system, spread, now)
+        if k % every == 0:
+            save(k, every, rate, c, order, rates, covariances)
+        if bad >= 0:
+            mark(events.broken, bad, k, rate[bad], 1)
+            for row in range(k // every + 1, rates.shape[0]):
+                save(row * every, every, rate, c, order, rates, covariances)
+            return -1
+        if k == n_step:
+            return -1
+        driven_rates(now, scheme.limit, k, events, state.G)
+        if method == EULER:
+            euler(system, scheme, state, now, 1)
+        else:
+            adams(system, scheme, state, now, other, k == 0, 1)
+        set_inputs(rate, P, drive[k + 1])
+        advance(filters, memory, rate, k + 1)
+        if order == 2:
+            _relax(c, c_goal, follow)
+            spread += follow * (spread_goal - spread)
+            if _has_moved(rate, at, moved):
+                return k + 1
+    return -1
+
+
+@compiled
+def _correct_filtered(system: System, spread: FloatArray, work: Response) -> None:
+    """half <- 1/2 sum over axes of the covariances of their filtered rates times d2F."""
+    k = 0
+    for i in range(work.half.size):
+        total, S = 0.0, system.axis_start[i + 1] - system.axis_start[i]
+        for n in range(k, k + S * S):
+            total += spread[n] * work.hessian[n]
+        work.half[i] = 0.5 * total
+        k += S * S
+
+
+@compiled
+def _relax(c: FloatArray, goal: FloatArray, follow: float) -> None:
+    for i in range(c.shape[0]):
+        for j in range(c.shape[1]):
+            c[i, j] += follow * (goal[i, j] - c[i, j])
+
+
+@compiled
+def _has_moved(rate: FloatArray, at: FloatArray, moved: float) -> bool:
+    most = 0.0
+    for i in range(rate.size):
+        most = max(most, abs(rate[i] - at[i]) / (1.0 + at[i]))
+    return most > moved

@@ -1,0 +1,145 @@
+"""The linear filters of `dynamics.Dynamics`, stepped in compiled code.
+
+Between two steps a rate runs along a straight line. For such an input low-pass filters and chains of two of them have
+exact propagators, and a delay that is no multiple of the step reads between two past steps; so the filters are of
+second order in the step. They follow the rates that a scheme has found: at the end of a step all inputs are known.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from automfm_hpc.dynamics import Dynamics
+from automfm_hpc.response import FloatArray, IntArray, System, bare_floats, bare_integers, compiled
+
+
+class Filters(NamedTuple):
+    """Constants of a step. With g = h/tau: e = exp(-g), chain = g exp(-g), lag = tau/h."""
+
+    source: IntArray  # (n_pathway,) row of the rates
+    axis: IntArray  # (n_pathway,)
+    weight: FloatArray  # (n_pathway,)
+    back: IntArray  # (n_pathway,) whole steps of the delay
+    part: FloatArray  # (n_pathway,) what is left of it, in steps
+    poles: IntArray  # (n_pathway,)
+    e: FloatArray  # (n_pathway,)
+    chain: FloatArray  # (n_pathway,)
+    lag: FloatArray  # (n_pathway,)
+    e_cell: FloatArray  # (n_basis,)
+    lag_cell: FloatArray  # (n_basis,)
+    knots: FloatArray  # (P, n_knot) Hz
+    mixture: FloatArray  # (n_axis, n_knot, n_basis)
+
+
+class Memory(NamedTuple):
+    """What the filters remember, all in Hz."""
+
+    past: FloatArray  # (a power of 2, M) rates of the last steps; that of step k in row k modulo the number of rows
+    arrived: FloatArray  # (n_pathway,) delayed rates
+    first: FloatArray  # (n_pathway,) after the first low-pass of a synapse
+    second: FloatArray  # (n_pathway,) after the second
+    synaptic: FloatArray  # (n_axis,) sum over an axis's pathways
+    before: FloatArray  # (n_axis,) the same one step earlier
+    cell: FloatArray  # (n_axis, n_basis) after the low-passes of the cell
+
+
+def filters_of(dynamics: Dynamics, system: System, h: float) -> Filters:
+    """Constants for steps of h (ms)."""
+    tau = dynamics.tau_syn
+    poles = np.where(tau > 0, dynamics.poles, 0)
+    g = h / np.where(tau > 0, tau, 1.0)
+    back = np.floor(dynamics.delay / h + 1e-9)
+    part = np.maximum(dynamics.delay / h - back, 0.0)
+    return Filters(
+        system.axes[dynamics.axis], dynamics.axis, dynamics.weight, back.astype(np.int64), part, poles,
+        np.exp(-g), g * np.exp(-g), 1.0 / g, np.exp(-h / dynamics.time_constants), dynamics.time_constants / h,
+        dynamics.knots, np.ascontiguousarray(dynamics.mixture),
+    )  # fmt: skip
+
+
+def memory_of(filters: Filters, system: System, rates: FloatArray) -> Memory:
+    """Stationary state at constant rates (M,) in Hz."""
+    rows = 1 << int(filters.back.max() + 2).bit_length()
+    arrived, synaptic = rates[filters.source], rates[system.axes]
+    cell = np.repeat(synaptic[:, None], filters.e_cell.size, axis=1)
+    return Memory(np.tile(rates, (rows, 1)), arrived, arrived.copy(), arrived.copy(), synaptic, synaptic.copy(), cell)
+
+
+@compiled
+def bare_filters(f: Filters) -> Filters:
+    return Filters(
+        bare_integers(f.source), bare_integers(f.axis), bare_floats(f.weight), bare_integers(f.back),
+        bare_floats(f.part), bare_integers(f.poles), bare_floats(f.e), bare_floats(f.chain), bare_floats(f.lag),
+        bare_floats(f.e_cell), bare_floats(f.lag_cell), bare_floats(f.knots), bare_floats(f.mixture),
+    )  # fmt: skip
+
+
+@compiled
+def bare_memory(m: Memory) -> Memory:
+    return Memory(bare_floats(m.past), bare_floats(m.arrived), bare_floats(m.first), bare_floats(m.second),
+                  bare_floats(m.synaptic), bare_floats(m.before), bare_floats(m.cell))  # fmt: skip
+
+
+@compiled
+def advance(f: Filters, m: Memory, rate: FloatArray, step: int) -> None:
+    """Move all filters to step `step`, at which the rates (M,) are `rate`."""
+    past, row = m.past, m.past.shape[0] - 1
+    for s in range(rate.size):
+        past[step & row, s] = rate[s]
+    m.before[:] = m.synaptic
+    m.synaptic[:] = 0.0
+    for p in range(f.source.size):
+        _synapse(f, m, p, step, row)
+        m.synaptic[f.axis[p]] += f.weight[p] * m.second[p]
+    for k in range(m.cell.shape[0]):
+        old, new = m.before[k], m.synaptic[k]
+        for b in range(f.e_cell.size):
+            behind = (new - old) * f.lag_cell[b]
+            m.cell[k, b] = new - behind + (m.cell[k, b] - old + behind) * f.e_cell[b]
+
+
+@compiled
+def _synapse(f: Filters, m: Memory, p: int, step: int, row: int) -> None:
+    """One pathway: with s = t/tau, the ramp u = u0 + b s drives x1' = u - x1 and x2' = x1 - x2, solved exactly."""
+    later, s, part = step - f.back[p], f.source[p], f.part[p]
+    old = m.arrived[p]
+    new = (1.0 - part) * m.past[later & row, s] + part * m.past[(later - 1) & row, s]
+    m.arrived[p] = new
+    if f.poles[p] == 0:
+        m.second[p] = new
+        return
+    b = (new - old) * f.lag[p]
+    away = m.first[p] - old + b
+    m.first[p] = new - b + away * f.e[p]
+    if f.poles[p] == 1:
+        m.second[p] = m.first[p]
+    else:
+        m.second[p] = new - 2.0 * b + away * f.chain[p] + (m.second[p] - old + 2.0 * b) * f.e[p]
+
+
+@compiled
+def read(system: System, f: Filters, m: Memory, rate: FloatArray, out: FloatArray) -> None:
+    """out <- filtered input (Hz) of every axis at the target populations' rates; below 0 it is 0."""
+    n_knot, n_basis, start = f.knots.shape[1], f.e_cell.size, system.axis_start
+    for i in range(f.knots.shape[0]):
+        low, part = 0, 0.0
+        if n_knot > 1 and n_basis > 0:
+            low, part = _place(f.knots[i], rate[i])
+        high = min(low + 1, n_knot - 1)
+        for k in range(start[i], start[i + 1]):
+            total, now = m.synaptic[k], m.synaptic[k]
+            for b in range(n_basis):
+                r = f.mixture[k, low, b] + part * (f.mixture[k, high, b] - f.mixture[k, low, b])
+                total += r * (m.cell[k, b] - now)
+            out[k] = max(total, 0.0)
+
+
+@compiled
+def _place(knots: FloatArray, rate: float) -> tuple[int, float]:
+    """The knot below a rate, and the part of the way to the next; constant beyond the ends."""
+    low = 0
+    while low < knots.size - 2 and rate >= knots[low + 1]:
+        low += 1
+    return low, min(max((rate - knots[low]) / (knots[low + 1] - knots[low]), 0.0), 1.0)
