@@ -95,6 +95,10 @@ def _add_stages(verbs: Any) -> None:
     p.add_argument("--seeds", type=int, default=5, metavar="N", help="trials per protocol (default 5)")
     p.add_argument("--scale", type=float, metavar="X", help="factor of the population sizes (default: for 3500 cells)")
     p.add_argument("--order", type=int, choices=(1, 2), default=2, help="order of the mean field (default 2)")
+    p.add_argument("--explain", action="store_true",
+                   help="instead of scores: the approximations between network and mean field, one by one")
+    p.add_argument("--drives", nargs="+", metavar="HZ", help="with --explain: rates of the input, or INPUT=HZ,INPUT=HZ")
+    p.add_argument("--duration", type=float, metavar="S", help="with --explain: recorded time (default 2 s)")
     p.add_argument("--json", action="store_true", help="print one JSON document")
     p = _verb(verbs, "publish", "Put a run's model into the library.")
     p.add_argument("run", type=Path, metavar="RUN")

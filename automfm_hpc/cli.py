@@ -233,6 +233,11 @@ def _solve_stage(arguments: argparse.Namespace) -> int:
 
 
 def do_validate(arguments: argparse.Namespace) -> int:
+    if arguments.explain:
+        return _explain(arguments)
+    for option in ("drives", "duration"):
+        if getattr(arguments, option) is not None:
+            raise UsageError("belongs to --explain", where=f"--{option}", remedy="Add --explain, or leave it out.")
     from automfm_hpc.plots_validation import plot_validation
     from automfm_hpc.validation import run_validation
     from automfm_hpc.validation_plan import parse_kinds, results_file
@@ -248,6 +253,27 @@ def do_validate(arguments: argparse.Namespace) -> int:
                 print(json.dumps(result | {"figures": [str(f) for f in figures]}))
             else:
                 print(f"{table(result)}\n\nresults  {results_file(run)}\nfigures  {run.figures} ({len(figures)} files)")
+    return 0
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from automfm_hpc.explain import DURATION, results_file, run_explanation
+    from automfm_hpc.explain_table import table
+    from automfm_hpc.plots_explain import plot_explanation
+
+    if arguments.protocols is not None:
+        raise UsageError("does not go with --explain, which has constant drives", where="--protocols",
+                         remedy="Leave it out; choose drives with --drives.")
+    duration = DURATION if arguments.duration is None else 1000.0 * arguments.duration
+    with _pool() as pool:
+        run = _existing_run(arguments.run)
+        result = run_explanation(run, pool, _logger(pool), arguments.drives, arguments.scale, duration)
+        if pool.is_root and result is not None:
+            figures = plot_explanation(run)
+            if arguments.json:
+                print(json.dumps(result | {"figures": [str(f) for f in figures]}))
+            else:
+                print(f"{table(result)}\n\nresults  {results_file(run)}\nfigures  {figures[0]}")
     return 0
 
 

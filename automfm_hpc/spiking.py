@@ -130,7 +130,7 @@ def create(nest: Any, network: Network, wiring: Wiring) -> Built:
         if cell.neuron.multireceptor:
             nest_models.install(len(cell.channels))
     for population in network.populations:
-        nodes[population.name] = _create_cells(nest, population, cells[population.name], wiring)
+        nodes[population.name] = create_cells(nest, population, cells[population.name], wiring.sizes[population.name])
     for source in network.inputs:
         if source.sources is not None:
             nodes[source.name] = nest.Create("parrot_neuron", source.sources)
@@ -140,8 +140,8 @@ def create(nest: Any, network: Network, wiring: Wiring) -> Built:
     return Built(nodes, recorders, {i.name: _create_generators(nest, network, i, nodes) for i in network.inputs})
 
 
-def _create_cells(nest: Any, population: Population, cell: Cell, wiring: Wiring) -> Any:
-    n = wiring.sizes[population.name]
+def create_cells(nest: Any, population: Population, cell: Cell, n: int) -> Any:
+    """n cells of a population, their initial potentials drawn between reset and threshold."""
     p = population.parameters
     # NEST's own random numbers belong to virtual processes, so they do not depend on how ranks share the nodes.
     parameters: dict[str, Any] = {"V_m": nest.random.uniform(p["V_reset"], p["V_th"])}

@@ -95,15 +95,27 @@ def default_scale(network: Network) -> float:
     return min(1.0, round(max(CELLS / sum(sizes), FEWEST / min(sizes)), 3))
 
 
-def experiments(network: Network, kinds: Sequence[str], seeds: int = SEEDS, scale: float | None = None,
-                root: int = 1) -> dict[str, Experiment]:
-    """One experiment per kind of protocol."""
+def scale_of(network: Network, scale: float | None) -> float:
+    """The scale asked for, or the default one.
+
+    Raises
+    ------
+    UsageError
+        If there can be no network of that scale.
+    """
     factor = default_scale(network) if scale is None else scale
     if not factor > 0:
         raise UsageError(f"{factor:g} leaves no cells", where="--scale", remedy="Give a factor above 0.")
     if network.connections is not None and factor != 1.0:
         raise UsageError("a network with its true connections has one size only", where="--scale",
                          remedy="Leave --scale out.")
+    return factor
+
+
+def experiments(network: Network, kinds: Sequence[str], seeds: int = SEEDS, scale: float | None = None,
+                root: int = 1) -> dict[str, Experiment]:
+    """One experiment per kind of protocol."""
+    factor = scale_of(network, scale)
     return {k: Experiment(network, protocols(network, k), seeds, factor, root=root) for k in kinds}
 
 
