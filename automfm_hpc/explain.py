@@ -81,6 +81,9 @@ def _drive(word: str, inputs: tuple[str, ...]) -> dict[str, float]:
 def experiments(network: Network, drives: Sequence[Mapping[str, float]], scale: float | None = None,
                 duration: float = DURATION) -> tuple[Experiment, ...]:
     """One experiment of one trial per drive; `duration` in ms."""
+    if not duration >= 100.0:
+        raise UsageError(f"{duration / 1000.0:g} s: a rate needs time", where="--duration",
+                         remedy="Give 0.1 s or more; 2 is usual.")
     factor, before = scale_of(network, scale), settling_time(network)
     return tuple(Experiment(network, (constant(d, duration, before),), 1, factor) for d in drives)
 
