@@ -25,17 +25,28 @@ from automfm_hpc.validation_plan import scale_of
 
 if TYPE_CHECKING:
     from automfm_hpc.mean_field import MeanField
+    from automfm_hpc.plan import Plan
 
 FRACTIONS = (0.04, 0.2, 0.6)  # of the inputs' ranges
 DURATION = 2000.0  # ms recorded
 TRANSFER, FIRST, SECOND = "transfer function", "mean field, order 1", "mean field, order 2"
 
 
-def model_rungs(heterogeneous: bool) -> tuple[Rung, ...]:
-    """The rungs below NEST's; the transfer functions stand on the rung that they were sampled like."""
-    return (Rung(TRANSFER, "mean rates" if heterogeneous else "mean in-degree", "the fit of the transfer functions"),
-            Rung(FIRST, TRANSFER, "that the rates are found together"),
-            Rung(SECOND, FIRST, "(added) the covariances of the rates"))
+def model_rungs(sampled: str) -> tuple[Rung, ...]:
+    """The rungs below NEST's; the transfer functions stand on the one that they were sampled like."""
+    return (Rung(TRANSFER, sampled, "nothing more: sampling and fit"),
+            Rung(FIRST, TRANSFER, "the network's rates: found together instead"),
+            Rung(SECOND, FIRST, "nothing: covariances of the rates added"))
+
+
+def sampled_like(plan: Plan) -> str:
+    """The rung whose cells and inputs a plan's transfer functions were sampled with."""
+    if not plan.sampling.heterogeneous:
+        return "mean in-degree"
+    known = plan.to_dict().get("presynaptic", [])
+    if not any(x for p in known for x in p["rate_cv"]):
+        return "mean rates"
+    return "independent regular" if any(x < 1 for p in known for x in p["isi_cv"]) else "independent Poisson"
 
 
 # --- what is asked --------------------------------------------------------------------------------
@@ -162,7 +173,7 @@ def _collect(run: Run, asked: Sequence[Experiment], sampling: Sampling, failures
 
     plan = run.read_plan()
     model = resized(MeanField.load(run.folder), plan.network, asked[0].scale)
-    below = model_rungs(plan.sampling.heterogeneous)
+    below = model_rungs(sampled_like(plan))
     found = []
     for experiment in asked:
         kept = _kept(kept_file(run, experiment, sampling))
