@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -51,6 +52,8 @@ def _add_run(verbs: Any) -> None:
     p.add_argument("network", metavar="NETWORK", help="a built-in name or a YAML file")
     p.add_argument("--out", required=True, type=Path, metavar="RUN", help="folder of the run")
     _plan_options(p)
+    p.add_argument("--no-dynamics", action="store_true",
+                   help="leave out how fast cells answer (`automfm dynamics`)")
     p.add_argument("--order", type=int, choices=(1, 2), default=2, help="order of the table printed (default 2)")
     _catalog_option(p)
     p.add_argument("--json", action="store_true", help="print one JSON document")
@@ -82,6 +85,10 @@ def _add_stages(verbs: Any) -> None:
     p.add_argument("run", type=Path, metavar="RUN")
     p = _verb(verbs, "fit", "Fit the transfer functions of a run.")
     p.add_argument("run", type=Path, metavar="RUN")
+    p = _verb(verbs, "dynamics", "Measure how fast a run's cells answer, on all ranks; complete the model.")
+    p.add_argument("run", type=Path, metavar="RUN")
+    p.add_argument("--points", type=int, default=4, metavar="N", help="working points per population (default 4)")
+    p.add_argument("--json", action="store_true", help="print one JSON document")
     p = _verb(verbs, "solve", "Solve a model at given drives, or a run over its working points.")
     p.add_argument("model", type=Path, metavar="MODEL", help="a run, a model.zarr, or a library record")
     p.add_argument("--drive", nargs="+", metavar="INPUT=HZ", help="for example mf=20")
@@ -138,3 +145,24 @@ def _add_library(verbs: Any) -> None:
             q.add_argument("terms", nargs="+", metavar="TERM", help="pathology=ataxia, 'Q[mf->GrC]=0.2:0.5', ...")
         if name == "show":
             q.add_argument("id", metavar="ID", help="id, or the beginning of one")
+
+
+def parse_drive(terms: Sequence[str], inputs: Sequence[str]) -> dict[str, float]:
+    """`['mf=20']` -> {'mf': 20.0}, every input named once."""
+    drive: dict[str, float] = {}
+    for term in terms:
+        name, _, value = term.partition("=")
+        if name not in inputs:
+            raise UsageError(f"no input '{name}'", where="--drive", remedy=suggest(name, inputs))
+        if name in drive:
+            raise UsageError(f"'{name}' is given twice", where="--drive")
+        try:
+            drive[name] = float(value)
+        except ValueError:
+            raise UsageError(f"'{term}' is not INPUT=HZ", where="--drive", remedy=f"Write {name}=20.") from None
+        if not 0 <= drive[name] < float("inf"):
+            raise UsageError(f"a rate of {value} Hz is not possible", where="--drive")
+    missing = [i for i in inputs if i not in drive]
+    if missing:
+        raise UsageError(f"needs a rate for {', '.join(missing)}", where="--drive")
+    return drive

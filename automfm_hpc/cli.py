@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from automfm_hpc.arguments import build_parser
-from automfm_hpc.errors import AutomfmError, PlanError, UsageError, suggest
+from automfm_hpc.arguments import build_parser, parse_drive
+from automfm_hpc.errors import AutomfmError, PlanError, UsageError
 from automfm_hpc.stages import Run
 
 # --- running --------------------------------------------------------------------------------------
@@ -125,6 +125,7 @@ def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: A
 
 def do_run(arguments: argparse.Namespace) -> int:
     from automfm_hpc import comparison, stages
+    from automfm_hpc.measured_dynamics import measure_dynamics
 
     with _pool() as pool:
         told = _logger(pool)
@@ -138,6 +139,8 @@ def do_run(arguments: argparse.Namespace) -> int:
                 told(f"plan: {plan.id}, {len(plan.tasks())} chunks" + ("" if new else ", going on"))
         stages.simulate(run, pool, told)
         stages.fit(run, pool, told)
+        if not arguments.no_dynamics:
+            measure_dynamics(run, pool, told)
         compared = stages.solve(run, pool, told)
         identity = stages.publish(run, pool, told, _catalog(arguments))
         with stages.on_root(pool) as root:
@@ -196,6 +199,18 @@ def do_fit(arguments: argparse.Namespace) -> int:
         run = _existing_run(arguments.run)
         stages.fit(run, pool, _logger(pool))
         _say(pool, f"{run.fits}\n{run.model}")
+    return 0
+
+
+def do_dynamics(arguments: argparse.Namespace) -> int:
+    from automfm_hpc.measured_dynamics import measure_dynamics, table
+
+    if arguments.points < 1:
+        raise UsageError("at least one working point is needed", where="--points")
+    with _pool() as pool:
+        result = measure_dynamics(_existing_run(arguments.run), pool, _logger(pool), arguments.points)
+        if pool.is_root and result is not None:
+            print(json.dumps(result, allow_nan=False) if arguments.json else table(result))
     return 0
 
 
@@ -275,27 +290,6 @@ def _explain(arguments: argparse.Namespace) -> int:
             else:
                 print(f"{table(result)}\n\nresults  {results_file(run)}\nfigures  {figures[0]}")
     return 0
-
-
-def parse_drive(terms: Sequence[str], inputs: Sequence[str]) -> dict[str, float]:
-    """`['mf=20']` -> {'mf': 20.0}, every input named once."""
-    drive: dict[str, float] = {}
-    for term in terms:
-        name, _, value = term.partition("=")
-        if name not in inputs:
-            raise UsageError(f"no input '{name}'", where="--drive", remedy=suggest(name, inputs))
-        if name in drive:
-            raise UsageError(f"'{name}' is given twice", where="--drive")
-        try:
-            drive[name] = float(value)
-        except ValueError:
-            raise UsageError(f"'{term}' is not INPUT=HZ", where="--drive", remedy=f"Write {name}=20.") from None
-        if not 0 <= drive[name] < float("inf"):
-            raise UsageError(f"a rate of {value} Hz is not possible", where="--drive")
-    missing = [i for i in inputs if i not in drive]
-    if missing:
-        raise UsageError(f"needs a rate for {', '.join(missing)}", where="--drive")
-    return drive
 
 
 def do_publish(arguments: argparse.Namespace) -> int:
@@ -413,6 +407,7 @@ ACTIONS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "plan": do_plan,
     "simulate": do_simulate,
     "fit": do_fit,
+    "dynamics": do_dynamics,
     "solve": do_solve,
     "validate": do_validate,
     "publish": do_publish,

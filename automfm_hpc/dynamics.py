@@ -19,7 +19,7 @@ doi 10.1371/journal.pcbi.1001056).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -139,6 +139,12 @@ class Dynamics:
     @staticmethod
     def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Dynamics:
         return Dynamics(**{name: np.asarray(arrays[name]) for name in Dynamics.__dataclass_fields__})
+
+
+def instant_pathways(parameters: MeanFieldParameters, frequency: FloatArray) -> ComplexArray:
+    """P_k of a network without its delays at frequencies (n_frequency,) in Hz: (n_frequency, n_axis)."""
+    synapses = Dynamics.of_synapses(parameters)
+    return replace(synapses, delay=np.zeros_like(synapses.delay)).pathways(frequency)
 
 
 def _share(c: Channel) -> float:

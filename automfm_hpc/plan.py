@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from automfm_hpc.errors import PlanError, suggest
 from automfm_hpc.network import Network
-from automfm_hpc.provenance import content_hash, seed_for
+from automfm_hpc.provenance import canonical_json, content_hash, seed_for
 from automfm_hpc.remap import Cell, MeanFieldParameters, remap
 
 FORMAT = 1
@@ -339,3 +339,19 @@ def _listed_rates(rows: list[dict[str, str]], network: Network) -> dict[str, tup
         first = [float(r[drive[0]]) for r in rows if r["population"] == rows[0]["population"]]
         columns.setdefault(network.inputs[0].name, tuple(first))
     return columns
+
+
+def difference(one: Plan, other: Plan) -> str:
+    """The first few places where two plans differ."""
+    a, b = _flat(one.to_dict()), _flat(other.to_dict())
+    keys = [k for k in sorted(set(a) | set(b)) if a.get(k) != b.get(k)]
+    shown = "; ".join(f"{k} {str(a.get(k, '-'))[:40]} -> {str(b.get(k, '-'))[:40]}" for k in keys[:3])
+    return shown + (f"; and {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
+def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(data, dict):
+        return {k: v for key, value in data.items() for k, v in _flat(value, f"{prefix}.{key}".strip(".")).items()}
+    if isinstance(data, (list, tuple)) and data and isinstance(data[0], dict):
+        return {k: v for i, value in enumerate(data) for k, v in _flat(value, f"{prefix}.{i}").items()}
+    return {prefix: json.loads(canonical_json(data))}

@@ -118,8 +118,7 @@ def drive_cells(cell: Cell, inputs: CellInputs, rates: FloatArray, sampling: Sam
     """
     nest = reset_kernel(seed, sampling.dt, communicator)
     arrivals = inputs.events * rates[:, cell.channel_axis]  # Hz
-    build = _eglif_cells if cell.neuron.multireceptor else _builtin_cells
-    nodes = build(nest, cell, arrivals, inputs.quantum, sampling.dt)
+    nodes = build_cells(nest, cell, arrivals, inputs.quantum, sampling.dt)
     recorder = nest.Create("spike_recorder", params={"start": sampling.transient})
     nest.Connect(nodes, recorder)
     meter = None
@@ -129,6 +128,12 @@ def drive_cells(cell: Cell, inputs: CellInputs, rates: FloatArray, sampling: Sam
         nest.Connect(meter, nodes)
     nest.Simulate(sampling.transient + sampling.window)
     return _measure(nodes, recorder, meter, cell.neuron.adaptation, sampling.window)
+
+
+def build_cells(nest: Any, cell: Cell, arrivals: FloatArray, quantum: FloatArray, dt: float) -> Any:
+    """Cells with Poisson input: arrivals (Hz) of size quantum (nS, pA or mV), each (n_cell, n_channel)."""
+    build = _eglif_cells if cell.neuron.multireceptor else _builtin_cells
+    return build(nest, cell, arrivals, quantum, dt)
 
 
 def _eglif_cells(nest: Any, cell: Cell, arrivals: FloatArray, quantum: FloatArray, dt: float) -> Any:

@@ -19,8 +19,8 @@ import numpy as np
 from automfm_hpc.errors import AutomfmError, FitError, MeanFieldError, PlanError, SimulationError
 from automfm_hpc.experiment import Experiment
 from automfm_hpc.network import Network
-from automfm_hpc.plan import Plan
-from automfm_hpc.provenance import canonical_json, versions, write_atomically, write_json
+from automfm_hpc.plan import Plan, difference
+from automfm_hpc.provenance import versions, write_atomically, write_json
 
 if TYPE_CHECKING:
     from automfm_hpc.comparison import Reference
@@ -57,6 +57,14 @@ class Run:
     @property
     def model(self) -> Path:
         return self.folder / "model.zarr"
+
+    @property
+    def response(self) -> Path:
+        return self.folder / "response.zarr"
+
+    @property
+    def dynamics(self) -> Path:
+        return self.folder / "dynamics.json"
 
     @property
     def comparison(self) -> Path:
@@ -101,7 +109,7 @@ def write_plan(run: Run, plan: Plan) -> bool:
     if run.plan.is_file():
         there = run.read_plan()
         if there.id != plan.id:
-            raise PlanError(f"holds another plan ({there.id}, this one is {plan.id}): {_difference(there, plan)}",
+            raise PlanError(f"holds another plan ({there.id}, this one is {plan.id}): {difference(there, plan)}",
                             where=str(run.folder), remedy="Choose another --out, or repeat the first command to go on.")
         return False
     if run.folder.is_dir() and any(run.folder.iterdir()) and not run.network.is_file():
@@ -120,22 +128,6 @@ def _writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise PlanError(f"cannot be written ({error.strerror})", where=str(folder),
                         remedy="Choose another --out.") from None
-
-
-def _difference(one: Plan, other: Plan) -> str:
-    """The first few places where two plans differ."""
-    a, b = _flat(one.to_dict()), _flat(other.to_dict())
-    keys = [k for k in sorted(set(a) | set(b)) if a.get(k) != b.get(k)]
-    shown = "; ".join(f"{k} {str(a.get(k, '-'))[:40]} -> {str(b.get(k, '-'))[:40]}" for k in keys[:3])
-    return shown + (f"; and {len(keys) - 3} more" if len(keys) > 3 else "")
-
-
-def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(data, dict):
-        return {k: v for key, value in data.items() for k, v in _flat(value, f"{prefix}.{key}".strip(".")).items()}
-    if isinstance(data, (list, tuple)) and data and isinstance(data[0], dict):
-        return {k: v for i, value in enumerate(data) for k, v in _flat(value, f"{prefix}.{i}").items()}
-    return {prefix: json.loads(canonical_json(data))}
 
 
 # --- the spiking network ----------------------------------------------------------------------------

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from automfm_hpc import nest_models
-from automfm_hpc.arguments import build_parser
-from automfm_hpc.cli import parse_drive
+from automfm_hpc.arguments import build_parser, parse_drive
 from automfm_hpc.errors import UsageError
 
 FILE = Path(__file__).parent / "data" / "two_cells.yaml"

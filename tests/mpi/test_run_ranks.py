@@ -150,7 +150,8 @@ def test_a_whole_run_on_two_ranks_equals_one_on_one(mpiexec, automfm, tmp_path):
         answers.append(json.loads(done.stdout))  # one document, from one rank
         assert done.stderr.count("plan: ") == 1
     assert contents(tmp_path / "run1" / "rates.zarr") == contents(tmp_path / "run2" / "rates.zarr")
-    assert (tmp_path / "run1" / "fits.json").read_text() == (tmp_path / "run2" / "fits.json").read_text()
+    for name in ("fits.json", "dynamics.json"):
+        assert (tmp_path / "run1" / name).read_text() == (tmp_path / "run2" / name).read_text()
     assert answers[0]["comparison"] == answers[1]["comparison"]
     assert answers[0]["id"] == answers[1]["id"]
 
