@@ -25,7 +25,8 @@ from automfm_hpc.wiring import Wiring, draw_wiring, true_wiring
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BLOCK = 10_000_000  # cells x steps whose arrivals are held at once
-RECORDED, TURNED, REGULAR, POISSON, MEAN, EQUAL = "recorded", "turned", "regular", "Poisson", "mean", "equal"
+RECORDED, TOGETHER, TURNED = "recorded", "turned together", "turned one by one"
+REGULAR, POISSON, MEAN, EQUAL = "regular", "Poisson", "mean rates", "mean in-degree"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ NETWORK = Rung("network")
 RUNGS = (
     NETWORK,
     Rung("replay", "network", "nothing: the check of the method", RECORDED, RECORDED),
+    Rung("excitation apart", "replay", "correlations of excitation with inhibition", TOGETHER, RECORDED),
     Rung("excitation shifted", "replay", "correlations of the excitatory inputs", TURNED, RECORDED),
     Rung("inhibition shifted", "replay", "correlations of the inhibitory inputs", RECORDED, TURNED),
     Rung("all shifted", "replay", "all correlations between inputs", TURNED, TURNED),
@@ -80,8 +82,8 @@ class Sources:
 
     Parameters
     ----------
-    trains, turned : Mapping
-        As recorded, and every train turned by an offset of its own.
+    trains : Mapping
+        By way: as recorded, all turned by the same offset, each turned by its own.
     rates : Mapping
         (n_cell,) rates (Hz) in the window; for an input everywhere the mean, because its sources differ by chance.
     cv : Mapping
@@ -92,8 +94,7 @@ class Sources:
         ms.
     """
 
-    trains: Mapping[str, Trains]
-    turned: Mapping[str, Trains]
+    trains: Mapping[str, Mapping[str, Trains]]
     rates: Mapping[str, FloatArray]
     cv: Mapping[str, float]
     n_step: int
@@ -135,14 +136,17 @@ def climb(experiment: Experiment, sampling: Sampling, communicator: int | None =
 def make_sources(record: replay.Record, windows: Mapping[str, Spikes], inputs: tuple[str, ...], start: float,
                  stop: float, dt: float, seed: int) -> Sources:
     """Trains, rates and regularity of everything recorded; `start` and `stop` of the window in ms."""
-    trains = {name: Trains.recorded(s, dt) for name, s in record.spikes.items()}
     a, b = round(start / dt), round(stop / dt)
-    turned = {name: rotated(t, a, b, np.random.default_rng(seed_for(seed, "turned", name)))
-              for name, t in trains.items()}
+    recorded = {name: Trains.recorded(s, dt) for name, s in record.spikes.items()}
+    half = {name: np.full(t.counts.size, (b - a) // 2) for name, t in recorded.items()}
+    own = {name: np.random.default_rng(seed_for(seed, "turned", name)).integers(0, b - a, t.counts.size)
+           for name, t in recorded.items()}
+    trains = {RECORDED: recorded} | {way: {name: rotated(t, a, b, offsets[name]) for name, t in recorded.items()}
+                                     for way, offsets in ((TOGETHER, half), (TURNED, own))}
     rates = {name: spikes.cell_rates(s) for name, s in windows.items()}
     rates |= {name: np.full(rates[name].size, rates[name].mean()) for name in inputs if name in rates}
     cv = {name: 1.0 if name in inputs else regularity(s) for name, s in windows.items()}
-    return Sources(trains, turned, rates, cv, b, dt)
+    return Sources(trains, rates, cv, b, dt)
 
 
 def regularity(window: Spikes) -> float:
@@ -222,8 +226,8 @@ class _Isolated:
 
     def _trains(self, p: Projection, way: str, pre: IntArray, rng: np.random.Generator) -> Arrivals:
         s = self._sources
-        if way in (RECORDED, TURNED):
-            return handed_on((s.trains if way == RECORDED else s.turned)[p.source], pre)
+        if way in s.trains:
+            return handed_on(s.trains[way][p.source], pre)
         rates = s.rates[p.source]
         mean = np.full(pre.size, rates.mean())
         rate = {REGULAR: rates[pre], POISSON: rates[pre], MEAN: mean, EQUAL: mean * self._indegree[p.name]}[way]

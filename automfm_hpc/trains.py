@@ -57,8 +57,8 @@ class Trains:
         return np.repeat(np.arange(self.counts.size), self.counts)
 
 
-def rotated(trains: Trains, start: int, stop: int, rng: np.random.Generator) -> Trains:
-    """Every train turned in a circle over the steps start+1 ... stop, by a random offset of its own.
+def rotated(trains: Trains, start: int, stop: int, offsets: IntArray) -> Trains:
+    """Every train turned in a circle over the steps start+1 ... stop, by an offset (n_cell,) of its own.
 
     Its spikes there keep their number and, but for the one at the seam, their intervals. The steps before are
     filled with the turned train repeated, so that what is stationary after `start` is so from the first step.
@@ -66,7 +66,6 @@ def rotated(trains: Trains, start: int, stop: int, rng: np.random.Generator) -> 
     length = stop - start
     inside = (trains.steps > start) & (trains.steps <= stop)
     cells = trains.cells[inside]
-    offsets = rng.integers(0, length, trains.counts.size)
     turned = (trains.steps[inside] - start - 1 + offsets[cells]) % length
     copies = [turned + start + 1 - m * length for m in range(1 + -(-start // length))]
     steps = np.concatenate(copies)

@@ -20,7 +20,7 @@ from automfm_hpc.pools import Serial
 from automfm_hpc.protocols import constant
 from automfm_hpc.rate_models import RateModel
 from automfm_hpc.remap import remap
-from automfm_hpc.rungs import RUNGS, Sampling, choose, climb, make_sources, restricted
+from automfm_hpc.rungs import RECORDED, RUNGS, Sampling, choose, climb, make_sources, restricted
 from automfm_hpc.stages import Run
 from automfm_hpc.store import write_model
 from automfm_hpc.trains import handed_on, summed
@@ -137,7 +137,8 @@ def test_replayed_cells_without_noise_fire_the_networks_spikes(described):
         def arrivals(name=name, n=n):
             for p in network.onto(name):
                 c = wiring.pairs[p.name]
-                yield p.name, 0, summed(handed_on(sources.trains[p.source], c.pre), c.post, c.synapses, n, 7000)
+                came = handed_on(sources.trains[RECORDED][p.source], c.pre)
+                yield p.name, 0, summed(came, c.post, c.synapses, n, 7000)
 
         alone = replay.run_isolated(network, cell, record.potentials[name], arrivals(), protocol.background, 700.0, 9,
                                     0.1)
@@ -205,10 +206,11 @@ def test_shifted_trains_are_no_longer_synchronous(described):
     found = climb(one_drive(described(SYNCHRONOUS), ext=12.0), Sampling())
     rungs = found["populations"]["B"]["rungs"]
     assert rungs["network"]["rate"] == rungs["replay"]["rate"] == pytest.approx(found["inputs"]["ext"], rel=0.1)
-    for name in NAMES[2:]:
+    for name in NAMES[3:]:
         if name != "inhibition shifted":
             assert rungs[name]["rate"] < 0.05 * rungs["network"]["rate"], name
     assert rungs["excitation shifted"]["cost"] == pytest.approx(-rungs["network"]["rate"], rel=0.05)
+    assert rungs["excitation apart"]["rate"] == rungs["network"]["rate"]  # together they stay synchronous
 
 
 def test_a_private_input_stays_poisson_on_every_rung():
@@ -297,7 +299,7 @@ def test_the_models_rungs_follow_at_the_inputs_that_were_recorded(explained):
         assert rungs["transfer function"]["rate"] == pytest.approx(1.5 * rate - 30.0)
         assert rungs["mean field, order 1"]["rate"] == pytest.approx(1.5 * rate - 30.0, rel=1e-4)
         # from one drive's network to the mean field the costs along the way add up
-        way = ["replay", "all shifted", *NAMES[5:8], "transfer function", "mean field, order 1"]
+        way = ["replay", "all shifted", *NAMES[6:9], "transfer function", "mean field, order 1"]
         total = rungs["mean field, order 1"]["rate"] - rungs["network"]["rate"]
         assert sum(rungs[n]["cost"] for n in way) == pytest.approx(total)
 

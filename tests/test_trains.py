@@ -26,7 +26,7 @@ def test_trains_keep_every_spike_with_its_cell():
 @pytest.mark.parametrize(("start", "stop"), [(0, 3000), (500, 3000), (2000, 3000)])
 def test_a_turned_train_keeps_its_count_and_its_intervals(start, stop):
     trains, cells, steps = some_trains()
-    turned = rotated(trains, start, stop, np.random.default_rng(1))
+    turned = rotated(trains, start, stop, np.random.default_rng(1).integers(0, stop - start, 30))
     assert turned.steps.min() >= 1 and turned.steps.max() <= stop
     length = stop - start
     for cell in range(30):
@@ -52,7 +52,8 @@ def test_turning_takes_the_correlation_away():
         return np.corrcoef(counts)[np.triu_indices(40, 1)].mean()
 
     assert correlation(trains) == pytest.approx(1.0)
-    assert abs(correlation(rotated(trains, 0, 20_000, rng))) < 0.03
+    assert abs(correlation(rotated(trains, 0, 20_000, rng.integers(0, 20_000, 40)))) < 0.03
+    assert correlation(rotated(trains, 0, 20_000, np.full(40, 7_000))) == pytest.approx(1.0)  # together they stay so
 
 
 def test_pairs_hand_their_presynaptic_train_on():
