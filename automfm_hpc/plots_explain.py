@@ -50,12 +50,13 @@ def draw_ladder(result: Mapping[str, Any]) -> Any:
             scale = np.array([100.0 / t if t > 0 else np.nan for t in there])
             rate = np.array([row["rate"] for row in rows])
             bars = np.array([row.get("cost_sem") or 0.0 for row in rows])
-            label = " ".join(f"{n} {v:g} Hz" for n, v in found["drive"].items())
             panel.errorbar(x, rate * scale, bars * scale, fmt="o-", ms=3.5, lw=1.0, color=f"C{k}",
-                           label=f"{label}: network {rate[0]:.1f} Hz" if i == 0 else f"{rate[0]:.1f} Hz")
+                           label=f"{rate[0]:.1f} Hz")
         panel.axhline(100.0, color="0.6", lw=0.8, zorder=0)
         panel.set_xticks(x, rungs, rotation=90)
         panel.set_title(name)
-        panel.legend()
+        panel.legend(title="network")
     panels[0, 0].set_ylabel("rate (% of the network's)")
+    drives = [" ".join(f"{n} {v:g} Hz" for n, v in found["drive"].items()) for found in result["drives"]]
+    figure.legend(panels[0, 0].get_legend_handles_labels()[0], drives, loc="outside lower center", ncols=len(drives))
     return figure
