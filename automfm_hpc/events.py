@@ -19,17 +19,18 @@ class Events(NamedTuple):
     below: FloatArray  # (P, 4) driven rate below 0
     variance: FloatArray  # (M, 4) variance above its bound
     broken: FloatArray  # (P, 4) transfer function not finite: stepping stopped
+    unsettled: FloatArray  # (1, 4) no stationary covariance at the present rates: a mode grows
 
 
 @compiled
 def bare_events(e: Events) -> Events:
     return Events(bare_floats(e.outside), bare_floats(e.above), bare_floats(e.below), bare_floats(e.variance),
-                  bare_floats(e.broken))  # fmt: skip
+                  bare_floats(e.broken), bare_floats(e.unsettled))  # fmt: skip
 
 
 def empty_events(system: System) -> Events:
     P, M, X = system.axis_start.size - 1, system.T.size, system.axes.size
-    return Events(*(np.zeros((rows, 4)) for rows in (X, P, P, M, P)))
+    return Events(*(np.zeros((rows, 4)) for rows in (X, P, P, M, P, 1)))
 
 
 @compiled
@@ -84,3 +85,17 @@ def bound(system: System, c: FloatArray, step: int, table: FloatArray) -> None:
             for j in range(c.shape[0]):
                 c[i, j] *= scale
                 c[j, i] *= scale
+
+
+@compiled
+def bound_together(system: System, c: FloatArray, spread: FloatArray, step: int, table: FloatArray) -> None:
+    """As `bound`, with one factor for all covariances, those of the filtered rates among them."""
+    T, scale = system.T, 1.0
+    for i in range(c.shape[0]):
+        most = 250000.0 / T[i] ** 2
+        if c[i, i] > most:
+            mark(table, i, step, c[i, i], 1)
+            scale = min(scale, most / c[i, i])
+    if scale < 1.0:
+        c *= scale
+        spread *= scale

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from scipy.linalg import LinAlgError, solve_continuous_lyapunov
 from automfm_hpc.response import System, respond
 
 FloatArray = NDArray[np.float64]
+Driven = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 _TOLERANCE, _ITERATIONS, _HALVINGS = 1e-9, 60, 12  # Hz; Newton steps per start; halvings per step
 
 
@@ -180,15 +181,20 @@ def _mismatch(system: System, rates: FloatArray, inputs: FloatArray, order: int)
     return np.clip(driven, 0.0, limit) - rates, slope - np.eye(P)
 
 
-def refine(system: System, rates: FloatArray, inputs: FloatArray) -> FloatArray:
+def second_order(system: System, state: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """F + 1/2 sum c d2F (P,) with the stationary c at rates `state` (M,), and J (P, M)."""
+    return _driven(system, state, 2)
+
+
+def refine(system: System, rates: FloatArray, inputs: FloatArray, driven_at: Driven) -> FloatArray:
     """Move a fixed point of order 1 to the near one of order 2; unchanged where that does not converge.
 
     Newton steps with the Jacobian of order 1: less per step than Newton's own, because the correction
-    by covariances is small.
+    by covariances is small. `driven_at`: driven rates (P,) and J (P, M) at rates (M,), as `second_order`.
     """
     moved, limit = rates, (1 - 1e-9) * 1000.0 / system.T[: rates.size]
     for _ in range(_ITERATIONS):
-        driven, J = _driven(system, np.concatenate([moved, inputs]), 2)
+        driven, J = driven_at(np.concatenate([moved, inputs]))
         wrong = np.clip(driven, 0.0, limit) - moved
         if not np.isfinite(wrong).all():
             return rates

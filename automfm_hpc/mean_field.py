@@ -12,12 +12,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from automfm_hpc import fixed_points, published_template, rate_models, solution, transfer_function
+from automfm_hpc import (
+    fixed_points,
+    linear_response,
+    published_template,
+    rate_models,
+    solution,
+    spectra,
+    transfer_function,
+)
 from automfm_hpc.drive import Drive, beyond, each, tabulate
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.errors import MeanFieldError, suggest
 from automfm_hpc.filters import filters_of
-from automfm_hpc.fluctuations import MOVED, stationary
+from automfm_hpc.fluctuations import MOVED, Stationary
+from automfm_hpc.initial import starting_covariance, starting_rates
 from automfm_hpc.lif import bridge
 from automfm_hpc.response import System
 from automfm_hpc.schemes import FILTERED, METHODS
@@ -206,13 +215,14 @@ class MeanField:
             Steps from one sample to the next. Default: 1, or more so that there are at most 10000.
         dynamics : bool, optional
             Whether the transfer functions see rates through the model's delays, synapses and cell responses.
-            Default: if the model has them. False: the bare master equation.
+            Default: if the model has them. False: the bare master equation. With them covariances come from the
+            linear response, see `fluctuations`; where it grows the status is 'unsettled'.
 
         Returns
         -------
         xarray.Dataset
             rate (time, population) in Hz; covariance (time, population_i, population_j) in Hz^2 at
-            order 2; time in s. Attributes: status ('ok', or the worst of 'out_of_domain', 'negative',
+            order 2; time in s. Attributes: status ('ok', or the worst of 'out_of_domain', 'unsettled', 'negative',
             'saturated', 'diverged'), warnings (a list of sentences), events (the same as dictionaries).
             A drive outside the range in which the model was validated adds a warning and no event.
         """
@@ -247,7 +257,7 @@ class MeanField:
         """Compiled solution for one drive."""
         n_step = _steps(duration, dt)
         _check_order(order)
-        filtered = self._filtered(dynamics)
+        filtered = self.filters_used(dynamics)
         if method not in METHODS:
             raise MeanFieldError(f"no method '{method}'", where="solve", remedy=suggest(method, METHODS))
         if filtered is not None and method not in FILTERED:
@@ -256,28 +266,30 @@ class MeanField:
         every = max(1, -(-n_step // _SAMPLES)) if every is None else int(every)
         _require(every >= 1, "every must be 1 or more")
         table = tabulate(drive, self.inputs, np.arange(n_step + 1, dtype=float) * (dt / 1000.0))
-        start = self._start(table[0], order) if initial is None else self._given(initial)
-        trace = self._trace(table, start, float(dt), order, METHODS[method], every, filtered)
+        trace = self._trace(table, initial, float(dt), order, METHODS[method], every, filtered)
         described = {name: solution.describe_drive(value) for name, value in drive.items()}
         untrusted = beyond(self.metadata.get("validity"), self.inputs, table)
         return solution.Run(trace, order, float(dt), every, method, described, untrusted)
 
-    def _filtered(self, dynamics: bool | None) -> Dynamics | None:
-        """The filters to solve with."""
+    def filters_used(self, dynamics: bool | None) -> Dynamics | None:
+        """Its dynamics, or none: None asks for what the model has, False for none."""
         if dynamics and self.dynamics is None:
             raise MeanFieldError("the model has no dynamics", where="solve",
                                  remedy="Leave out dynamics=True, or give the model some (see automfm_hpc.dynamics).")
         return None if dynamics is False else self.dynamics
 
-    def _trace(self, table: FloatArray, start: FloatArray, dt: float, order: int, method: int, every: int,
-               filtered: Dynamics | None) -> Trace:  # fmt: skip
+    def _trace(self, table: FloatArray, initial: Mapping[str, float] | ArrayLike | None, dt: float, order: int,
+               method: int, every: int, filtered: Dynamics | None) -> Trace:  # fmt: skip
+        system = self.system
+        stationary = Stationary(system, filtered) if filtered is not None and order == 2 else None
+        second = stationary.driven if stationary is not None else partial(fixed_points.second_order, system)
+        start = starting_rates(system, self.populations, table[0], initial, second if order == 2 else None)
         if filtered is None:
-            c = self._start_covariance(start, table[0], order)
-            bare: Trace = integrate(self.system, table, start, c, dt, order, method, every)
+            c = starting_covariance(system, np.concatenate([start, table[0]]), order)
+            bare: Trace = integrate(system, table, start, c, dt, order, method, every)
             return bare
-        follow = partial(stationary, self.system) if order == 2 else None
-        return integrate_filtered(self.system, filters_of(filtered, self.system, dt), table, start, dt, method, every,
-                                  follow, MOVED)
+        return integrate_filtered(system, filters_of(filtered, system, dt), table, start, dt, method, every,
+                                  stationary, MOVED)
 
     def fixed_points(self, drive: Mapping[str, float], order: int = 1, n_start: int = 24) -> fixed_points.FixedPoints:
         """Fixed points at constant drive, with their stability.
@@ -287,7 +299,9 @@ class MeanField:
         closer than 1e-6 are one. At order 2 the unknowns are the rates, c being the solution of its own
         (Lyapunov) equation at these rates, and the points of order 1 are further starts; a point where c
         has no stationary value is reported as a failure. Eigenvalues: of (J - I)/T at order 1; at order 2
-        of the whole right-hand side for rates and covariances, by central differences.
+        of the whole right-hand side for rates and covariances, by central differences. Dynamics move no point of
+        order 1, and do not enter the covariances and eigenvalues here; whether a point is stable is told with them,
+        by the Nyquist criterion.
 
         Parameters
         ----------
@@ -304,36 +318,24 @@ class MeanField:
         _check_order(order)
         rates = tabulate(drive, self.inputs, np.zeros(1))[0]
         starts = fixed_points.default_starts(self.system, n_start)
-        return fixed_points.search(self.system, self.populations, rates, order, starts, self.axis_labels)
+        found = fixed_points.search(self.system, self.populations, rates, order, starts, self.axis_labels)
+        return found if self.dynamics is None else linear_response.judged(self.system, self.dynamics, found, rates)
 
-    def _start(self, inputs: FloatArray, order: int) -> FloatArray:
-        starts = fixed_points.default_starts(self.system, 4)
-        found = fixed_points.search(self.system, self.populations, inputs, 1, starts, self.axis_labels)
-        if not found.stable:
-            return np.zeros(len(self.populations))
-        return found.stable[0].rates if order == 1 else fixed_points.refine(self.system, found.stable[0].rates, inputs)
+    # -- linear response ------------------------------------------------------------------------------------
 
-    def _given(self, initial: Mapping[str, float] | ArrayLike) -> FloatArray:
-        if isinstance(initial, Mapping):
-            for name in set(initial) - set(self.populations):
-                raise MeanFieldError(f"no population '{name}'", where="initial",
-                                     remedy=suggest(name, self.populations))
-            missing = [name for name in self.populations if name not in initial]
-            _require(not missing, f"initial has no rate for {', '.join(missing)}")
-            initial = [initial[name] for name in self.populations]
-        rates = np.array(initial, float)
-        top = 1000.0 / self.system.T[: len(self.populations)]
-        _require(rates.shape == top.shape, f"initial has shape {rates.shape}, one rate per population is needed")
-        _require(bool(((rates >= 0) & (rates < top)).all()), "initial rates must lie in [0, 1/T)")
-        return rates
+    def frequency_response(
+        self, drive: Mapping[str, float], frequencies: ArrayLike,
+        rates: Mapping[str, float] | ArrayLike | None = None, dynamics: bool | None = None,
+    ) -> xarray.Dataset:  # fmt: skip
+        """How the populations' rates follow small sinusoids of each input: see `spectra.frequency_response`."""
+        return spectra.frequency_response(self, drive, frequencies, rates, dynamics)
 
-    def _start_covariance(self, start: FloatArray, inputs: FloatArray, order: int) -> FloatArray:
-        M = len(self.sources)
-        if order == 1:
-            return np.zeros((M, M))
-        c = fixed_points.stationary_covariance(self.system, np.concatenate([start, inputs]))
-        proper = np.isfinite(c).all() and np.linalg.eigvalsh(c).min() >= -1e-9 * np.trace(c)
-        return c if proper else np.zeros((M, M))
+    def power_spectra(
+        self, drive: Mapping[str, float], frequencies: ArrayLike, cv: spectra.PerPopulation = 1.0,
+        rates: Mapping[str, float] | ArrayLike | None = None, dynamics: bool | None = None,
+    ) -> xarray.Dataset:  # fmt: skip
+        """Cross-spectra of the populations' activities, of finite size: see `spectra.power_spectra`."""
+        return spectra.power_spectra(self, drive, frequencies, cv, rates, dynamics)
 
 
 def _require(condition: bool, what: str) -> None:

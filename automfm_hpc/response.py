@@ -178,6 +178,36 @@ def correct(system: System, c: FloatArray, work: Response) -> None:
         half[i] = total
 
 
+@compiled
+def correct_filtered(system: System, spread: FloatArray, work: Response) -> None:
+    """half <- 1/2 sum of the covariances of each transfer function's arguments times d2F; `spread` as `hessian`."""
+    k = 0
+    for i in range(work.half.size):
+        total, S = 0.0, system.axis_start[i + 1] - system.axis_start[i]
+        for n in range(k, k + S * S):
+            total += spread[n] * work.hessian[n]
+        work.half[i] = 0.5 * total
+        k += S * S
+
+
+def respond_filtered(system: System, rate: FloatArray, spread: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """As `respond`, with covariances of the arguments in the layout of `Response.hessian`."""
+    work = empty_response(system)
+    bad = _respond_filtered_once(system, np.ascontiguousarray(rate), spread, work)
+    if bad >= 0:
+        work.F[bad] = np.nan
+    return work.F, work.J, work.half
+
+
+@compiled
+def _respond_filtered_once(system: System, rate: FloatArray, spread: FloatArray, work: Response) -> int:
+    system, work = bare_system(system), bare_response(work)
+    gather(system, bare_floats(rate), work)
+    bad = respond_into(system, work)
+    correct_filtered(system, bare_floats(spread), work)
+    return bad
+
+
 def respond(system: System, rate: FloatArray, c: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """F (P,), J (P, M), 1/2 sum c d2F (P,) at rates (M,) and covariance (M, M); F is NaN where not finite."""
     work = empty_response(system)

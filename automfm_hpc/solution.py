@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from automfm_hpc.mean_field import MeanField
 
-STATUSES = ("ok", "out_of_domain", "negative", "saturated", "diverged")  # from best to worst
+STATUSES = ("ok", "out_of_domain", "unsettled", "negative", "saturated", "diverged")  # from best to worst
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,9 @@ def events(model: MeanField, run: Run) -> list[dict[str, Any]]:
         ("saturated", found.above, model.populations,
          lambda w: f"the driven rate of {w} was cut off at 1/T = {tops[w]:g} Hz"),
         ("saturated", found.variance, model.sources, lambda w: f"the variance of {w} was cut off at 1/(4 T^2)"),
+        ("unsettled", found.unsettled, ("network",),
+         lambda w: "at the rates passed the linear response grows, so covariances have no stationary value; the last "
+                   "one was kept"),
         ("diverged", found.broken, model.populations,
          lambda w: f"the transfer function of {w} is not finite; later samples repeat the last state"),
     )  # fmt: skip

@@ -12,7 +12,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from automfm_hpc.events import Events, bare_events, bound, driven_rates, empty_events, mark, watch_domain
+from automfm_hpc.events import (
+    Events,
+    bare_events,
+    bound,
+    bound_together,
+    driven_rates,
+    empty_events,
+    mark,
+    watch_domain,
+)
 from automfm_hpc.filters import Filters, Memory, advance, bare_filters, bare_memory, memory_of, read
 from automfm_hpc.response import (
     FloatArray,
@@ -23,6 +32,7 @@ from automfm_hpc.response import (
     bare_system,
     compiled,
     correct,
+    correct_filtered,
     empty_response,
     gather,
     respond_into,
@@ -145,17 +155,18 @@ class Fluctuations(NamedTuple):
     """What order 2 relaxes to, of a system with filters: stationary values at rates `at`, (M,) Hz.
 
     c : (M, M) covariance of the exponentially filtered activities; spread : covariances of the arguments of each
-    transfer function, in the layout of `Response.hessian`. Both Hz^2.
+    transfer function, in the layout of `Response.hessian`. Both Hz^2. tau : ms in which they are approached.
     """
 
     at: FloatArray
     c: FloatArray
     spread: FloatArray
+    tau: float = np.inf
 
 
 def integrate_filtered(
     system: System, filters: Filters, drive: FloatArray, start: FloatArray, h: float, method: int, every: int,
-    fluctuations: Callable[[FloatArray], Fluctuations] | None = None, moved: float = 0.0,
+    stationary: Callable[[FloatArray], Fluctuations | None] | None = None, moved: float = 0.0,
 ) -> Trace:  # fmt: skip
     """As `integrate`, with filtered rates as arguments of the transfer functions; ADAMS or EULER.
 
@@ -165,32 +176,34 @@ def integrate_filtered(
     ----------
     filters : Filters
         For steps of h.
-    fluctuations : function of rates (M,), optional
-        For order 2: c and the covariances of the filtered rates follow, with the mean time constant, what it returns;
-        it is asked again whenever a rate has moved by `moved` times (1 Hz + its value).
+    stationary : function of rates (M,), optional
+        For order 2: c and the covariances of the filtered rates follow what it returns, with the time constant that
+        it returns; it is asked again whenever a rate has moved by `moved` times (1 Hz + its value). Where it returns
+        None, because there is no stationary value, they stay as they are, which is counted as an event.
     """
-    M, order = system.T.size, 1 if fluctuations is None else 2
-    rates = np.concatenate([start, drive[0]])
-    goal = Fluctuations(rates, np.zeros((M, M)), np.zeros(0)) if fluctuations is None else fluctuations(rates)
+    M, order, n_spread = system.T.size, 1 if stationary is None else 2, int((np.diff(system.axis_start) ** 2).sum())
+    rates, events = np.concatenate([start, drive[0]]), empty_events(system)
+    rest = Fluctuations(rates, np.zeros((M, M)), np.zeros(n_spread))
+    goal = rest if stationary is None else stationary(rates) or rest
     P, n_sample = start.size, (drive.shape[0] - 1) // every + 1
     samples, covariances = np.zeros((n_sample, P)), np.zeros((n_sample if order == 2 else 0, P, P))
-    state, events, memory = state_of(system, start, goal.c), empty_events(system), memory_of(filters, system, rates)
+    state, memory = state_of(system, start, goal.c), memory_of(filters, system, rates)
     scheme, table, spread = scheme_of(system, h, method), np.ascontiguousarray(drive), goal.spread.copy()
-    now, other = empty_response(system), empty_response(system)
-    k = 0
+    now, other, k = empty_response(system), empty_response(system), 0
     while True:
         k = _march_filtered(system, scheme, filters, memory, state, now, other, events, table, samples, covariances,
-                            order, method, every, k, goal, spread, moved)  # fmt: skip
-        if k < 0 or fluctuations is None:
+                            order, method, every, k, goal, spread, moved, 1.0 - np.exp(-h / goal.tau))  # fmt: skip
+        if k < 0 or stationary is None:
             return Trace(samples, covariances, state.rate, state.c, events)
-        goal = fluctuations(state.rate.copy())
+        rates = state.rate.copy()
+        goal = stationary(rates) or Fluctuations(rates, state.c.copy(), spread.copy())
 
 
 @compiled
 def _march_filtered(
     system: System, scheme: Scheme, filters: Filters, memory: Memory, state: State, now: Response, other: Response,
     events: Events, drive: FloatArray, rates: FloatArray, covariances: FloatArray, order: int, method: int, every: int,
-    begin: int, goal: Fluctuations, spread: FloatArray, moved: float,
+    begin: int, goal: Fluctuations, spread: FloatArray, moved: float, follow: float,
 ) -> int:  # fmt: skip
     """Steps from `begin` on; return the step at which rates had moved away from the goal's, or -1 at the end."""
     system, scheme, state = bare_system(system), bare_scheme(scheme), bare_state(state)
@@ -199,14 +212,13 @@ def _march_filtered(
     drive, rates, covariances = bare_floats(drive), bare_floats(rates), bare_floats(covariances)
     at, c_goal, spread_goal = bare_floats(goal.at), bare_floats(goal.c), bare_floats(goal.spread)
     spread, rate, c, P, n_step = bare_floats(spread), state.rate, state.c, now.F.size, drive.shape[0] - 1
-    follow = 1.0 - np.exp(-scheme.y.mean())
     set_inputs(rate, P, drive[begin])
     for k in range(begin, n_step + 1):
         read(system, filters, memory, rate, now.nu)
         watch_domain(system, now.nu, k, events.outside)
         bad = respond_into(system, now)
         if order == 2:
-            _correct_filtered(system, spread, now)
+            correct_filtered(system, spread, now)
         if k % every == 0:
             save(k, every, rate, c, order, rates, covariances)
         if bad >= 0:
@@ -226,21 +238,12 @@ def _march_filtered(
         if order == 2:
             _relax(c, c_goal, follow)
             spread += follow * (spread_goal - spread)
+            if follow == 0.0:
+                mark(events.unsettled, 0, k, rate.max(), 1)
+            bound_together(system, c, spread, k + 1, events.variance)
             if _has_moved(rate, at, moved):
                 return k + 1
     return -1
-
-
-@compiled
-def _correct_filtered(system: System, spread: FloatArray, work: Response) -> None:
-    """half <- 1/2 sum over axes of the covariances of their filtered rates times d2F."""
-    k = 0
-    for i in range(work.half.size):
-        total, S = 0.0, system.axis_start[i + 1] - system.axis_start[i]
-        for n in range(k, k + S * S):
-            total += spread[n] * work.hessian[n]
-        work.half[i] = 0.5 * total
-        k += S * S
 
 
 @compiled
