@@ -4,9 +4,9 @@ The response of an isolated population to source s at working point k is modelle
 
     R_k(f) = A_k P(f) / (1 + 2 pi i f T) [1 + sum_m r_km (1 / (1 + 2 pi i f tau_m) - 1)]
 
-with fixed tau_m, which is linear in r. A_k, the gain at the lowest frequency, is measured, and shrunk to dF/dnu_s
-within GAIN_SPREAD of it: the mean field takes its gain from the transfer function, and a slope that is a little wrong
-must not bend the filter. (A fitted A_k trades with slow poles and comes out up to 30 % off.)
+with fixed tau_m, which is linear in r. A_k, the gain at the lowest frequency, is measured, and shrunk to dF/dnu_s as
+far as that can be trusted: the mean field takes its gain from the transfer function, and a slope that is a little
+wrong must not bend the filter. (A fitted A_k trades with slow poles and comes out up to 30 % off.)
 
 Where the data say nothing, coefficients are drawn to those of cells that follow their transfer function within the
 shortest time constant tau_0 (r_0 = 1 - T / tau_0 turns 1 / (1 + s T) into 1 / (1 + s tau_0)), and to those of the
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
 SHORTEST, LONGEST, RATIO = 1.0, 100.0, 3.3  # ms, ms, and most from one time constant to the next
-GAIN_SPREAD = 0.1
+GAIN_SPREAD = 0.1  # least part by which a slope of a transfer function may be off
 MODEL_ERROR = 0.05  # of a response: added to its standard error
 BAND = 50.0  # Hz, up to which the misfit is told
 RIDGE = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -51,6 +51,8 @@ class Measured:
         Complex; NaN where nothing was measured.
     error : (n_point, n_frequency) array
         Standard error of each part.
+    spread : float
+        How far, as a part of it, dF/dnu_s may be off.
     """
 
     frequency: FloatArray
@@ -59,6 +61,7 @@ class Measured:
     slope: FloatArray
     response: ComplexArray
     error: FloatArray
+    spread: float = GAIN_SPREAD
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -155,7 +158,7 @@ def _gains(data: Measured) -> tuple[FloatArray, FloatArray]:
     """A and its standard error, (n_point,): the lowest frequency, and the slope of the transfer function."""
     low = np.where(data.known, (data.response[:, 0] / data.instant[0]).real, data.slope)
     weight = np.where(data.known, (data.error[:, 0] / np.abs(data.instant[0])) ** -2.0, 0.0)
-    extra = (GAIN_SPREAD * data.slope) ** -2.0
+    extra = (data.spread * data.slope) ** -2.0
     return (weight * low + extra * data.slope) / (weight + extra), (weight + extra) ** -0.5
 
 

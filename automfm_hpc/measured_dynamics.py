@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automfm_hpc.dynamics import Dynamics, instant_pathways
-from automfm_hpc.dynamics_fit import Filter, Measured, fit_filter, time_constants
+from automfm_hpc.dynamics_fit import GAIN_SPREAD, Filter, Measured, fit_filter, time_constants
 from automfm_hpc.dynamics_plan import POINTS, ResponsePlan, plan_responses, slowest
 from automfm_hpc.errors import MeanFieldError, SimulationError
 from automfm_hpc.plan import Plan
@@ -109,7 +109,7 @@ def fit_dynamics(plan: Plan, model: MeanField, store: Any) -> tuple[Dynamics, li
     responses: ResponsePlan = store.responses
     taus = time_constants(slowest(plan))
     knots = _knots(model.populations, responses)
-    filters = [fit_filter(data, taus) for data in measured(plan, store, knots.shape[1])]
+    filters = [fit_filter(data, taus) for data in measured(plan, store, knots.shape[1], _spreads(model, responses))]
     synapses = Dynamics.of_synapses(plan.parameters)
     mixture = np.array([f.coefficients for f in filters])
     axis = 0
@@ -127,8 +127,15 @@ def _knots(populations: Sequence[str], responses: ResponsePlan) -> FloatArray:
     return np.array([row + [row[-1] + k + 1.0 for k in range(n - len(row))] for row in rows])
 
 
-def measured(plan: Plan, store: Any, n_point: int) -> list[Measured]:
-    """What is known of every axis."""
+def _spreads(model: MeanField, responses: ResponsePlan) -> dict[str, float]:
+    """How far slopes may be off, by population: where a fit misses points left out, its slopes are no better."""
+    missed = {name: score["cv"] for name, score in model.metadata.get("scores", {}).items()}
+    rate = {name: float(np.mean(list(responses.knots(name).values()) or [1.0])) for name in model.populations}
+    return {name: math.hypot(GAIN_SPREAD, missed.get(name, 0.0) / rate[name]) for name in model.populations}
+
+
+def measured(plan: Plan, store: Any, n_point: int, spread: Mapping[str, float]) -> list[Measured]:
+    """What is known of every axis; `spread` by population, see `Measured`."""
     responses: ResponsePlan = store.responses
     frequency = np.array(responses.frequency)
     pathways = instant_pathways(plan.parameters, frequency)
@@ -143,7 +150,8 @@ def measured(plan: Plan, store: Any, n_point: int) -> list[Measured]:
             if values is not None:
                 response[point] = values["response_real"] + 1j * values["response_imag"]
                 error[point] = values["error"]
-        out.append(Measured(frequency, pathways[:, axis], T, slope, response, error))
+        population = responses.labels[axis].partition("<-")[0]
+        out.append(Measured(frequency, pathways[:, axis], T, slope, response, error, spread[population]))
     return out
 
 

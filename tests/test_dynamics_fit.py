@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -71,10 +73,18 @@ def test_noise_is_not_fitted():
 def test_a_wrong_slope_does_not_bend_the_filter():
     truth = np.tile(adapting(30.0, 2.0), (2, 1))
     data = noisy(truth, np.array([1.0, 1.0]), 0.004)
-    wrong = Measured(FREQUENCY, PATHWAY, T, np.array([1.2, 0.8]), data.response, data.error)
+    wrong = replace(data, slope=np.array([1.2, 0.8]))
     result = fit_filter(wrong, TAUS)
     assert result.gain == pytest.approx([1.0 / 1.2, 1.0 / 0.8], rel=0.02)
     assert fitted_cells(result, data)[:, FREQUENCY < 40] == pytest.approx(truth[:, FREQUENCY < 40], rel=0.08)
+
+
+def test_a_slope_that_cannot_be_trusted_gives_way_to_a_noisy_measurement():
+    truth = np.tile(1.0 / (1.0 + S), (2, 1))
+    data = noisy(truth, np.ones(2), 0.3)
+    trusted, doubted = (fit_filter(replace(data, slope=np.full(2, 2.0), spread=s), TAUS) for s in (0.1, 0.5))
+    assert doubted.gain == pytest.approx(0.5, abs=0.3)
+    assert (trusted.gain > doubted.gain + 0.15).all()
 
 
 def test_points_without_a_measurement_take_their_neighbours_filter():
