@@ -34,7 +34,8 @@ from automfm_hpc.response import FloatArray, IntArray, System, compiled, respond
 from automfm_hpc.solver import Fluctuations
 
 ComplexArray = NDArray[np.complex128]
-MOVED = 0.05  # part of 1 Hz + rate by which a rate moves before covariances are found anew
+MOVED = 0.02  # part of 1 Hz + rate by which a rate moves before covariances are found anew
+PAUSE = 2.0  # ms between two such times at least: drives may be noise
 _RESOLVED = 2.0  # rad: largest turn of det(I - L) from one frequency to the next
 _NODES = 192  # of the integrals over frequency
 

@@ -25,7 +25,7 @@ from automfm_hpc.drive import Drive, beyond, each, tabulate
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.errors import MeanFieldError, suggest
 from automfm_hpc.filters import filters_of
-from automfm_hpc.fluctuations import MOVED, Stationary
+from automfm_hpc.fluctuations import MOVED, PAUSE, Stationary
 from automfm_hpc.initial import starting_covariance, starting_rates
 from automfm_hpc.lif import bridge
 from automfm_hpc.response import System
@@ -289,7 +289,7 @@ class MeanField:
             bare: Trace = integrate(system, table, start, c, dt, order, method, every)
             return bare
         return integrate_filtered(system, filters_of(filtered, system, dt), table, start, dt, method, every,
-                                  stationary, MOVED)
+                                  stationary, MOVED, PAUSE)
 
     def fixed_points(self, drive: Mapping[str, float], order: int = 1, n_start: int = 24) -> fixed_points.FixedPoints:
         """Fixed points at constant drive, with their stability.

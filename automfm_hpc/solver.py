@@ -166,7 +166,7 @@ class Fluctuations(NamedTuple):
 
 def integrate_filtered(
     system: System, filters: Filters, drive: FloatArray, start: FloatArray, h: float, method: int, every: int,
-    stationary: Callable[[FloatArray], Fluctuations | None] | None = None, moved: float = 0.0,
+    stationary: Callable[[FloatArray], Fluctuations | None] | None = None, moved: float = 0.0, pause: float = 0.0,
 ) -> Trace:  # fmt: skip
     """As `integrate`, with filtered rates as arguments of the transfer functions; ADAMS or EULER.
 
@@ -178,8 +178,9 @@ def integrate_filtered(
         For steps of h.
     stationary : function of rates (M,), optional
         For order 2: c and the covariances of the filtered rates follow what it returns, with the time constant that
-        it returns; it is asked again whenever a rate has moved by `moved` times (1 Hz + its value). Where it returns
-        None, because there is no stationary value, they stay as they are, which is counted as an event.
+        it returns; it is asked again whenever a rate has moved by `moved` times (1 Hz + its value), after `pause` (ms)
+        at the earliest. Where it returns None, because there is no stationary value, they stay as they are, which is
+        counted as an event.
     """
     M, order, n_spread = system.T.size, 1 if stationary is None else 2, int((np.diff(system.axis_start) ** 2).sum())
     rates, events = np.concatenate([start, drive[0]]), empty_events(system)
@@ -191,8 +192,9 @@ def integrate_filtered(
     scheme, table, spread = scheme_of(system, h, method), np.ascontiguousarray(drive), goal.spread.copy()
     now, other, k = empty_response(system), empty_response(system), 0
     while True:
+        follow = 1.0 - float(np.exp(-h / goal.tau))
         k = _march_filtered(system, scheme, filters, memory, state, now, other, events, table, samples, covariances,
-                            order, method, every, k, goal, spread, moved, 1.0 - np.exp(-h / goal.tau))  # fmt: skip
+                            order, method, every, k, goal, spread, moved, round(pause / h), follow)  # fmt: skip
         if k < 0 or stationary is None:
             return Trace(samples, covariances, state.rate, state.c, events)
         rates = state.rate.copy()
@@ -203,7 +205,7 @@ def integrate_filtered(
 def _march_filtered(
     system: System, scheme: Scheme, filters: Filters, memory: Memory, state: State, now: Response, other: Response,
     events: Events, drive: FloatArray, rates: FloatArray, covariances: FloatArray, order: int, method: int, every: int,
-    begin: int, goal: Fluctuations, spread: FloatArray, moved: float, follow: float,
+    begin: int, goal: Fluctuations, spread: FloatArray, moved: float, pause: int, follow: float,
 ) -> int:  # fmt: skip
     """Steps from `begin` on; return the step at which rates had moved away from the goal's, or -1 at the end."""
     system, scheme, state = bare_system(system), bare_scheme(scheme), bare_state(state)
@@ -241,7 +243,7 @@ def _march_filtered(
             if follow == 0.0:
                 mark(events.unsettled, 0, k, rate.max(), 1)
             bound_together(system, c, spread, k + 1, events.variance)
-            if _has_moved(rate, at, moved):
+            if k + 1 >= begin + pause and _has_moved(rate, at, moved):
                 return k + 1
     return -1
 

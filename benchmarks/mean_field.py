@@ -1,5 +1,7 @@
 """CPU time of one simulated second of a five-population mean field (cerebellar axes, spline transfer functions).
 
+With dynamics: the cerebellum's delays and synapses, and mixtures of three time constants for its cells.
+
     python benchmarks/mean_field.py [--json] [--repeats 9]
 """
 
@@ -9,11 +11,15 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
+from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.mean_field import MeanField
+from automfm_hpc.network import Network
+from automfm_hpc.remap import remap
 from automfm_hpc.transfer_function import Spline
 
 AXES = {  # population: source: sign of its effect
@@ -40,6 +46,22 @@ def _spline(name: str, n: int) -> Spline:
     return Spline(name, tuple(AXES[name]), domain, coefficients, np.full(len(signs), 10.0), 5.0, 1.5)
 
 
+def with_dynamics(model: MeanField) -> MeanField:
+    """The built-in cerebellum's delays and synapses, and cells of made-up mixtures."""
+    parameters = remap(Network.load("cerebellum"))
+    by_source = {(c.population, source): k for k, (c, source) in
+                 enumerate((c, source) for c in parameters.cells for source in c.axes)}  # fmt: skip
+    d = Dynamics.of_synapses(parameters)
+    order = [by_source[name, source] for name, signs in AXES.items() for source in signs]
+    rows = np.concatenate([np.flatnonzero(d.axis == k) for k in order])
+    axis = np.concatenate([np.full((d.axis == k).sum(), new) for new, k in enumerate(order)])
+    knots = np.tile(np.linspace(0.0, 150.0, 6), (len(AXES), 1))
+    mixture = np.random.default_rng(0).uniform(-0.1, 0.1, (len(order), 6, 3))
+    dynamics = Dynamics(axis, d.weight[rows], d.delay[rows], d.tau_syn[rows], d.poles[rows],
+                        np.array([3.0, 10.0, 50.0]), knots, mixture)  # fmt: skip
+    return replace(model, dynamics=dynamics)
+
+
 def cpu(call: Callable[[], object], repeats: int) -> float:
     """Median CPU time (s) of a call."""
     times = []
@@ -59,6 +81,11 @@ def measure(repeats: int) -> dict[str, float]:
         for method in ("adams", "heun", "euler"):
             options = {"order": order, "method": method}
             figures[f"order{order}_{method}_s"] = cpu(partial(model.solve, drive, **options), repeats)
+    filtered, sine = with_dynamics(model), {"mf": lambda t: 20.0 + 10.0 * np.sin(2.0 * np.pi * 10.0 * t)}
+    filtered.solve(drive, duration=0.001)
+    for order in (1, 2):
+        figures[f"dynamics_order{order}_constant_s"] = cpu(partial(filtered.solve, drive, order=order), repeats)
+        figures[f"dynamics_order{order}_sine_s"] = cpu(partial(filtered.solve, sine, order=order), repeats)
     rates = np.linspace(1.0, 80.0, 50)
     figures["order2_adams_batch_of_50_s_per_model"] = cpu(lambda: model.solve_many({"mf": rates}, every=100), 3) / 50
     figures["fixed_points_order1_s"] = cpu(lambda: model.fixed_points(drive), repeats)

@@ -253,6 +253,15 @@ def test_rates_stay_proper(weights, x, dt, method, order):
         assert np.isfinite(c).all() and np.linalg.eigvalsh(c).min() >= -1e-9 * max(1.0, np.abs(c).max())
 
 
+def test_a_model_at_another_scale_keeps_its_filters():
+    from automfm_hpc.network import Network, Population
+    from automfm_hpc.validation import resized
+
+    network = Network("two", tuple(Population(n, 40, "iaf_psc_exp", {}) for n in ("E", "I")), (), ())
+    model = resized(logistic(), network, 0.5)
+    assert model.N[:2].tolist() == [20.0, 20.0] and model.dynamics is not None
+
+
 def test_events_are_those_of_the_filtered_rates():
     tf = replace(driven().transfer_functions[0], domain=np.array([[0.0, 40.0]]))
     model = replace(driven(delay=7.0, tau_syn=0.0, poles=0), transfer_functions=(tf,))
