@@ -17,6 +17,9 @@ K inputs of a cell fluctuate each by itself; what it lacks is their fluctuating 
 the cross-spectrum S_ii - nu_i/N_i (to 1/N), two cells of different populations S_ij. For an input nothing is left out:
 its N_m sources reach a cell through relays, two of which carry the same source with probability 1/N_m, and then fire
 together; their cross-spectrum is nu_m/N_m, which is S_mm.
+That is too much where a cell's K sources are all different (an input without relays: its pairs share nothing), and
+where a transfer function was sampled over true connections (`wiring.arrivals` merges the trains that reach a cell
+twice): by up to nu_m/N_m, beside nu_m/K which is sampled.
 """
 
 from __future__ import annotations
