@@ -16,6 +16,7 @@ from automfm_hpc import replay, spikes
 from automfm_hpc.connections import Connections
 from automfm_hpc.experiment import Experiment, Trial
 from automfm_hpc.network import Projection
+from automfm_hpc.neurons import CONDUCTANCE
 from automfm_hpc.provenance import seed_for
 from automfm_hpc.remap import Cell, remap
 from automfm_hpc.spikes import Spikes
@@ -69,9 +70,20 @@ ISOLATED = RUNGS[1:]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How many cells of a population are isolated: at most `cells`, fewer if they receive over `events` spikes."""
+    """How many cells of a population are isolated.
+
+    Parameters
+    ----------
+    cells : int
+        At most.
+    solved : int
+        At most, where NEST integrates the cell with an adaptive solver, which takes ten times as long.
+    events : int
+        Fewer cells if together they would receive more spikes, but not fewer than `least`.
+    """
 
     cells: int = 1500
+    solved: int = 400
     events: int = 15_000_000
     least: int = 100
 
@@ -163,7 +175,9 @@ def choose(cell: Cell, wiring: Wiring, sources: Sources, sampling: Sampling, see
     received = sum(wiring.pairs[p].pre.size / n * sources.rates[c.source].mean()
                    for c in cell.channels for p in c.projections if p in wiring.pairs)
     each = received * sources.n_step * sources.dt / 1000.0
-    most = min(n, sampling.cells, max(sampling.least, int(sampling.events / max(each, 1.0))))
+    solved = not cell.neuron.multireceptor and cell.neuron.weight_unit == CONDUCTANCE
+    cells = sampling.solved if solved else sampling.cells
+    most = min(n, cells, max(sampling.least, int(sampling.events / max(each, 1.0))))
     rng = np.random.default_rng(seed_for(seed, "chosen", cell.population))
     return np.sort(rng.choice(n, most, replace=False)).astype(np.int64)
 

@@ -235,7 +235,7 @@ def test_a_sample_of_the_cells_keeps_its_own_connections(described):
     sources = make_sources(record, record.spikes, ("ext",), 0.0, 200.0, 0.1, 1)
     cell = remap(network).cell("E")
     assert choose(cell, wiring, sources, Sampling(), 1).tolist() == list(range(120))
-    few = choose(cell, wiring, sources, Sampling(cells=30), 1)
+    few = choose(cell, wiring, sources, Sampling(solved=30), 1)  # of a model with an adaptive solver
     assert few.size == 30 and np.unique(few).size == 30 and few.max() < 120
     assert choose(cell, wiring, sources, Sampling(events=1, least=7), 1).size == 7
     pairs, mine = wiring.pairs["I->E"], restricted(wiring.pairs["I->E"], few, 120)
