@@ -264,14 +264,25 @@ def _projection(node: _Node, name: str, network: Network) -> Projection:
         raise NetworkError(f"a conductance of {weight:g} nS cannot be negative", where=f"{node.where}.weight",
                            remedy="Inhibition is in E_rev.")
     synapses = node.child("synapses_per_pair") if "synapses_per_pair" in node.mapping() else None
+    delay, delay_sd = _delay(node)
     return Projection(
         name=name, source=source, target=target, weight=weight,
         indegree=_distribution(node.child("indegree")),
         synapses=_distribution(synapses) if synapses else Distribution(1.0),
         tau_syn=None if model.synapse == "delta" else node.quantity("tau_syn", "ms", positive=True),
         E_rev=node.quantity("E_rev", "mV") if model.weight_unit == "nS" else None,
-        delay=node.quantity("delay", "ms", 1.0, positive=True),
+        delay=delay, delay_sd=delay_sd,
     )  # fmt: skip
+
+
+def _delay(node: _Node) -> tuple[float, float]:
+    """Mean and standard deviation (ms): one quantity, or a mapping with `mean` and `sd`."""
+    if not isinstance(node.get("delay"), Mapping):
+        return node.quantity("delay", "ms", 1.0, positive=True), 0.0
+    spread = node.child("delay")
+    spread.known("mean sd")
+    return (spread.quantity("mean", "ms", positive=True),
+            non_negative(spread.quantity("sd", "ms", 0.0), f"{spread.where}.sd"))
 
 
 def _working_points(root: _Node, network: Network) -> Mapping[str, tuple[float, ...]]:
@@ -346,6 +357,8 @@ def _projection_dict(projection: Projection, network: Network) -> dict[str, Any]
         "weight": text(projection.weight, unit),
         "delay": text(projection.delay, "ms"),
     }
+    if projection.delay_sd:
+        data["delay"] = {"mean": data["delay"], "sd": text(projection.delay_sd, "ms")}
     if projection.tau_syn is not None:
         data["tau_syn"] = text(projection.tau_syn, "ms")
     if projection.E_rev is not None:

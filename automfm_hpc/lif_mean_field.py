@@ -22,7 +22,7 @@ def lif_mean_field(net: LIFNetwork, *, T: float = 5.0, method: str = "shift") ->
         Its external inputs become the inputs ext1, ext2, ...; their sources are private to each cell.
     T : float
         Time constant of the master equation (ms).
-    method : {'shift', 'expansion'}
+    method : {'shift', 'expansion', 'second_order'}
         Treatment of exponential synapses.
 
     Raises

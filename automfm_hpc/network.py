@@ -95,8 +95,9 @@ class Projection:
         Peak conductance (nS), current (pA), or potential step (mV) of one synapse.
     tau_syn, E_rev : float or None
         Synaptic time constant (ms), reversal potential (mV), where the synapse has them.
-    delay : float
-        ms.
+    delay, delay_sd : float
+        Mean and standard deviation over pairs of the transmission delay, ms: a normal law truncated at zero. (That
+        the truncation shifts the mean is left as it is, as in the published networks that draw delays so.)
     """
 
     name: str
@@ -108,6 +109,7 @@ class Projection:
     tau_syn: float | None = None
     E_rev: float | None = None
     delay: float = 1.0
+    delay_sd: float = 0.0
 
     @property
     def channel(self) -> str:

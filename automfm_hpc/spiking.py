@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from automfm_hpc import nest_models, spikes
 from automfm_hpc.connections import Connections
-from automfm_hpc.network import Input, Network, Population
+from automfm_hpc.network import Input, Network, Population, Projection
 from automfm_hpc.protocols import Protocol
 from automfm_hpc.provenance import seed_for
 from automfm_hpc.remap import Cell, remap
@@ -171,7 +171,7 @@ def connect(nest: Any, network: Network, wiring: Wiring, built: Built) -> None:
         receptor, sign = receptor_and_sign(network, p.name)
         if p.name in wiring.pairs:
             _connect_pairs(nest, built.nodes[p.source], built.nodes[p.target], wiring.pairs[p.name],
-                           sign * p.weight, p.delay, receptor)
+                           sign * p.weight, _delays(nest, wiring, p), receptor)
     for source in network.inputs:
         if source.sources is None:
             mine = [p for p in network.projections if p.source == source.name]
@@ -193,7 +193,7 @@ def receptor_and_sign(network: Network, projection: str) -> tuple[int, float]:
     return 0, -1.0 if model.weight_unit == "nS" and not p.excitatory else 1.0
 
 
-def _connect_pairs(nest: Any, pre: Any, post: Any, pairs: Connections, weight: float, delay: float,
+def _connect_pairs(nest: Any, pre: Any, post: Any, pairs: Connections, weight: float, delay: float | FloatArray,
                    receptor: int) -> None:
     if not pairs.pre.size:
         return
@@ -202,6 +202,14 @@ def _connect_pairs(nest: Any, pre: Any, post: Any, pairs: Connections, weight: f
         pairs.pre + pre[0].global_id, pairs.post + post[0].global_id, "one_to_one",
         {"weight": weight * pairs.synapses, "delay": np.full(n, delay), "receptor_type": np.full(n, receptor)},
     )  # fmt: skip
+
+
+def _delays(nest: Any, wiring: Wiring, p: Projection) -> float | FloatArray:
+    """The delay of every pair (ms): as described, or as drawn and rounded to whole steps, at least one."""
+    if p.name not in wiring.delays:
+        return p.delay
+    dt = float(nest.resolution)
+    return np.maximum(np.rint(wiring.delays[p.name] / dt), 1.0) * dt
 
 
 # --- driving and recording --------------------------------------------------------------------------

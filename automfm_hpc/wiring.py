@@ -7,10 +7,12 @@ and so that in-degrees follow the description's distributions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import truncnorm
 
 from automfm_hpc.connections import Connections, load_connections
 from automfm_hpc.errors import NetworkError
@@ -18,6 +20,7 @@ from automfm_hpc.network import Network, Projection
 from automfm_hpc.provenance import seed_for
 
 IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,14 @@ class Wiring:
         Projection name -> Connections; projections of private inputs are left out.
     notes : tuple of str
         What could not stay as described at this scale.
+    delays : Mapping
+        Projection name -> delay of each pair (ms), where they vary.
     """
 
     sizes: Mapping[str, int]
     pairs: Mapping[str, Connections]
     notes: tuple[str, ...] = ()
+    delays: Mapping[str, FloatArray] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def n_pairs(self) -> int:
@@ -76,7 +82,16 @@ def draw_wiring(network: Network, scale: float = 1.0, seed: int = 1) -> Wiring:
                          "some pairs stand more than once")
         pairs[p.name] = _through_relays(network, p, drawn, relays, seed)
     sources = {i.name: i.sources for i in network.inputs if i.sources is not None}
-    return Wiring(sizes | sources, pairs, tuple(notes))
+    delays = {p.name: draw_delays(p, pairs[p.name].pre.size, seed) for p in network.projections
+              if p.name in pairs and p.delay_sd > 0}
+    return Wiring(sizes | sources, pairs, tuple(notes), delays)
+
+
+def draw_delays(p: Projection, n_pair: int, seed: int) -> FloatArray:
+    """A delay (ms) for each pair: normal, truncated at zero."""
+    rng = np.random.default_rng(seed_for(seed, "delays", p.name))
+    law = truncnorm(-p.delay / p.delay_sd, np.inf, loc=p.delay, scale=p.delay_sd)
+    return np.asarray(law.rvs(n_pair, random_state=rng))
 
 
 def _draw(p: Projection, available: int, n_target: int, rng: np.random.Generator) -> tuple[Connections, bool]:

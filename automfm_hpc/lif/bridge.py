@@ -30,10 +30,10 @@ _HEAD = 7  # V_th, V_reset, tau_m, t_ref, tau_syn, constant mean, constant varia
 
 
 @jit
-def _slopes(p, mean, variance, expansion):
+def _slopes(p, mean, variance, method):
     """Rate (Hz) and its derivatives by mean and variance."""
     sd = math.sqrt(variance) if variance > 0.0 else 0.0
-    nu, d_mean, d_variance, _ = point(mean, sd, p[0], p[1], p[2], p[3], p[4], expansion)
+    nu, d_mean, d_variance, _ = point(mean, sd, p[0], p[1], p[2], p[3], p[4], method)
     return 1e3 * nu, 1e3 * d_mean, 1e3 * d_variance
 
 
@@ -41,22 +41,22 @@ def _slopes(p, mean, variance, expansion):
 def evaluate(ints, floats, nu, gradient, hessian):
     """F (Hz) at rates nu (S,) Hz; fills gradient (S,) and hessian (S, S) (1/Hz); negative rates count as 0."""
     size = nu.size
-    expansion = ints[2] != 0
+    method = ints[2]
     mean, variance = floats[5], floats[6]
     for s in range(size):
         rate = max(nu[s], 0.0)
         mean += floats[_HEAD + s] * rate
         variance += floats[_HEAD + size + s] * rate
-    value, d_mean, d_variance = _slopes(floats, mean, variance, expansion)
+    value, d_mean, d_variance = _slopes(floats, mean, variance, method)
     sd = math.sqrt(variance) if variance > 0.0 else 0.0
     h = 1e-4 * max(sd, 1e-3)
     g = 1e-4 * max(variance, 1e-6)
-    _, up_m, up_v = _slopes(floats, mean + h, variance, expansion)
-    _, down_m, down_v = _slopes(floats, mean - h, variance, expansion)
+    _, up_m, up_v = _slopes(floats, mean + h, variance, method)
+    _, down_m, down_v = _slopes(floats, mean - h, variance, method)
     mm = (up_m - down_m) / (2.0 * h)
     mv = (up_v - down_v) / (2.0 * h)
-    _, _, up_v = _slopes(floats, mean, variance + g, expansion)
-    _, _, down_v = _slopes(floats, mean, max(variance - g, 0.0), expansion)
+    _, _, up_v = _slopes(floats, mean, variance + g, method)
+    _, _, down_v = _slopes(floats, mean, max(variance - g, 0.0), method)
     vv = (up_v - down_v) / (2.0 * g)
     for s in range(size):
         a, b = floats[_HEAD + s], floats[_HEAD + size + s]
@@ -79,7 +79,7 @@ class LIFTransferFunction(TransferFunction):
         V_th, V_reset (mV), tau_m, t_ref, tau_syn (ms), constant mean (mV) and variance (mV^2) of the input.
     by_mean, by_variance : (S,) array
         mV/Hz and mV^2/Hz.
-    method : {"shift", "expansion"}
+    method : {"shift", "expansion", "second_order"}
     """
 
     cell: Array
@@ -92,7 +92,7 @@ class LIFTransferFunction(TransferFunction):
         return KIND
 
     def packed(self) -> tuple[Array, Array]:
-        ints = np.array([CODE, len(self.axes), int(self.method == "expansion")], dtype=np.int64)
+        ints = np.array([CODE, len(self.axes), METHODS.index(self.method)], dtype=np.int64)
         return ints, np.concatenate([self.cell, self.by_mean, self.by_variance]).astype(float)
 
     def derivatives(self, nu: ArrayLike) -> tuple[Array, Array, Array]:

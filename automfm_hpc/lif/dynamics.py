@@ -22,7 +22,7 @@ from automfm_hpc.lif.compiled import jit
 from automfm_hpc.lif.inputs import rates_of
 from automfm_hpc.lif.lowpass import fit_low_pass
 from automfm_hpc.lif.network import LIFNetwork
-from automfm_hpc.lif.rates import METHODS, point
+from automfm_hpc.lif.rates import method_code, point
 from automfm_hpc.lif.spectra import responses
 from automfm_hpc.lif.working_point import WorkingPoint, working_point
 
@@ -60,7 +60,7 @@ def _integrate(
     keep,
     pull,
     lag,
-    expansion,
+    method,
     rates,
 ):
     """Fill `rates` (t, n) from its first row: exponential Euler steps, delays in whole steps."""
@@ -79,7 +79,7 @@ def _integrate(
                 mean += by_mean[i, j] * y[i, j]
                 variance += by_variance[i, j] * y[i, j]
             sd = math.sqrt(variance) if variance > 0.0 else 0.0
-            nu, _, _, _ = point(mean, sd, V_th[i], V_reset[i], tau_m[i], t_ref[i], root[i] * root[i], expansion)
+            nu, _, _, _ = point(mean, sd, V_th[i], V_reset[i], tau_m[i], t_ref[i], root[i] * root[i], method)
             rates[k + 1, i] = rates[k, i] + (1e3 * nu - rates[k, i]) * pull[i]
 
 
@@ -106,7 +106,7 @@ def rate_dynamics(
         Rates at and before t = 0, Hz; by default the working point of the network.
     tau : (n,) array_like, optional
         Time constants of the rates, ms; by default `response_times` at the working point.
-    method : {"shift", "expansion"}
+    method : {"shift", "expansion", "second_order"}
 
     Raises
     ------
@@ -114,7 +114,7 @@ def rate_dynamics(
         Times that are not positive, input of the wrong shape, unknown method.
     """
     where = "rate_dynamics"
-    expansion = checks.one_of(method, METHODS, "method", where=where) == "expansion"
+    code = method_code(method, where=where)
     length, step = (
         float(checks.at_least(v, w, where=where, strict=True)) for v, w in ((duration, "duration"), (dt, "dt"))
     )
@@ -140,6 +140,6 @@ def rate_dynamics(
         outer @ (net.K_ext * net.J_ext).T * scale + net.mean_ext, outer @ (net.K_ext * net.J_ext**2).T * scale,
         root, np.array(net.V_th), np.array(net.V_reset), np.array(net.tau_m), np.array(net.t_ref),
         np.exp(-step / np.maximum(net.tau_syn, 1e-3 * step)), -np.expm1(-step / times),
-        np.rint(net.delay / step).astype(np.int64), expansion, rates,
+        np.rint(net.delay / step).astype(np.int64), code, rates,
     )  # fmt: skip
     return RateDynamics(step * np.arange(steps + 1), rates, times)

@@ -18,7 +18,7 @@ from automfm_hpc.lif import checks
 from automfm_hpc.lif.checks import Array
 from automfm_hpc.lif.inputs import rates_of
 from automfm_hpc.lif.network import LIFNetwork
-from automfm_hpc.lif.rates import METHODS, refuse_negative
+from automfm_hpc.lif.rates import EXPANSION, method_code, refuse_negative, refuse_slow
 from automfm_hpc.lif.relaxation import Problem, evaluate, problem, relax, relax_many
 
 SOLVERS = ("relaxation", "newton")
@@ -84,10 +84,10 @@ class FixedPoints:
 
 def transfer(net: LIFNetwork, rates: ArrayLike, *, method: str = "shift") -> tuple[Array, Array]:
     """F(nu) in Hz (n,) and its Jacobian (n, n) at given rates (n,)."""
-    expansion = checks.one_of(method, METHODS, "method", where="transfer") == "expansion"
+    code = method_code(method, where="transfer")
     nu = np.array(rates_of(net, rates, where="transfer"), ndmin=1)
     out, jacobian = np.empty(net.size), np.empty((net.size, net.size))
-    evaluate(problem(net), nu, expansion, out, jacobian)
+    evaluate(problem(net), nu, code, out, jacobian)
     return out, jacobian
 
 
@@ -102,7 +102,7 @@ def self_consistent_rates(
     net : LIFNetwork
     start : (n,) array_like, optional
         Initial rates, Hz; zero by default.
-    method : {"shift", "expansion"}
+    method : {"shift", "expansion", "second_order"}
         Treatment of exponential synapses.
     solver : {"relaxation", "newton"}
         "relaxation" follows d nu/dt = F(nu) - nu from `start` and finishes with Newton steps; "newton" takes
@@ -122,12 +122,13 @@ def self_consistent_rates(
         Unknown words, bad start, no convergence, or negative rates from the expansion.
     """
     where = "self_consistent_rates"
-    expansion = checks.one_of(method, METHODS, "method", where=where) == "expansion"
+    code = method_code(method, where=where)
+    refuse_slow(net.tau_syn.max(), net.tau_m.min(), code, where=where)
     checks.one_of(solver, SOLVERS, "solver", where=where)
     nu = np.zeros(net.size) if start is None else np.array(rates_of(net, start, where=where), ndmin=1)
     step, growth = (0.5, 2.0) if solver == "relaxation" else (1e12, 1.0)
     try:
-        rates, jacobian, error, steps = relax(problem(net), nu, expansion, step, growth, tolerance, max_steps)
+        rates, jacobian, error, steps = relax(problem(net), nu, code, step, growth, tolerance, max_steps)
     except np.linalg.LinAlgError:
         raise LIFError("the Newton matrix is singular", where=where, remedy="Try another start.") from None
     # Weak couplings of huge in-degrees leave rounding noise above a tolerance near machine precision.
@@ -137,7 +138,7 @@ def self_consistent_rates(
             where=where,
             remedy="Try another start, solver='relaxation', or fixed_points(net) for all solutions.",
         )
-    if expansion:
+    if code == EXPANSION:
         refuse_negative(rates, where=where)
     return _judged(rates, jacobian, error, steps, solver)
 
@@ -153,7 +154,7 @@ def fixed_points(net: LIFNetwork, *, method: str = "shift", starts: int = 256, t
     Parameters
     ----------
     net : LIFNetwork
-    method : {"shift", "expansion"}
+    method : {"shift", "expansion", "second_order"}
     starts : int
         Points of a Sobol sequence, logarithmic in the rates, doubled up to four times while `complete` is
         False.
@@ -169,15 +170,16 @@ def fixed_points(net: LIFNetwork, *, method: str = "shift", starts: int = 256, t
         Unknown method, or not a single solution found.
     """
     where = "fixed_points"
-    expansion = checks.one_of(method, METHODS, "method", where=where) == "expansion"
+    code = method_code(method, where=where)
+    refuse_slow(net.tau_syn.max(), net.tau_m.min(), code, where=where)
     arrays = problem(net)
     ceiling = np.where(net.t_ref > 0.0, 1e3 / np.maximum(net.t_ref, 1e-3 * 1e3 / _CEILING), _CEILING)
-    found = _search(arrays, _corners(ceiling), expansion, 0.5, 2.0, tolerance, [])
+    found = _search(arrays, _corners(ceiling), code, 0.5, 2.0, tolerance, [])
     for round_ in range(5):
         cloud = _cloud(starts * 2**round_, ceiling)
         for step in (1e12, 4.0):
-            found = _search(arrays, cloud, expansion, step, 1.0 if step > 1e6 else 2.0, tolerance, found)
-        points = _points(arrays, found, expansion)
+            found = _search(arrays, cloud, code, step, 1.0 if step > 1e6 else 2.0, tolerance, found)
+        points = _points(arrays, found, code)
         index = sum(int(np.sign(np.linalg.det(np.eye(net.size) - p.jacobian))) for p in points)
         if index == 1:
             break
@@ -202,11 +204,11 @@ def _cloud(count: int, ceiling: Array) -> Array:
 
 
 def _search(
-    arrays: Problem, starts: Array, expansion: bool, step: float, growth: float, tolerance: float, found: list[Array]
+    arrays: Problem, starts: Array, code: int, step: float, growth: float, tolerance: float, found: list[Array]
 ) -> list[Array]:
     """New solutions reached from the starts, appended to those found."""
     try:
-        rates, errors = relax_many(arrays, starts, expansion, step, growth, tolerance, 120)
+        rates, errors = relax_many(arrays, starts, code, step, growth, tolerance, 120)
     except np.linalg.LinAlgError:
         return found
     found = list(found)
@@ -217,11 +219,11 @@ def _search(
     return found
 
 
-def _points(arrays: Problem, found: list[Array], expansion: bool) -> list[FixedPoint]:
+def _points(arrays: Problem, found: list[Array], code: int) -> list[FixedPoint]:
     points = []
     for nu in found:
         out, jacobian = np.empty_like(nu), np.empty((nu.size, nu.size))
-        evaluate(arrays, nu, expansion, out, jacobian)
+        evaluate(arrays, nu, code, out, jacobian)
         error = float(np.max(np.abs(out - nu) / (nu + 1e-6)))
         points.append(_judged(nu, jacobian, error, 0, "search"))
     return points

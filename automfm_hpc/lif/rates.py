@@ -9,6 +9,8 @@ tau_m dV/dt = -V + mu + sigma sqrt(tau_m) xi(t), fires at the inverse of Siegert
 standard deviation sigma/sqrt(2). Fast exponential synapses with time constant tau_syn add
 (alpha/2) sqrt(tau_syn/tau_m) to both limits, alpha = sqrt(2) |zeta(1/2)| (Fourcaud & Brunel 2002):
 `method="shift"` does so, `method="expansion"` keeps the term of first order in sqrt(tau_syn/tau_m).
+`method="second_order"` goes one order further and follows the synaptic current through the refractory time
+(`boundaries`); it is the one nearest to simulations.
 
 Potentials are in mV relative to the leak potential, times in ms, rates in Hz.
 """
@@ -21,16 +23,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import zeta
 
 from automfm_hpc.errors import LIFError
 from automfm_hpc.lif import checks
+from automfm_hpc.lif.boundaries import ALPHA, second_order
 from automfm_hpc.lif.checks import Array
 from automfm_hpc.lif.compiled import jit
-from automfm_hpc.lif.special import SQRT_PI, area_left, area_right, passage_area, passage_differences
+from automfm_hpc.lif.special import SQRT_PI, area_left, area_right, integrand, passage_area, passage_differences
+from automfm_hpc.lif.sweep import sweep
 
-METHODS = ("shift", "expansion")
-ALPHA = math.sqrt(2.0) * abs(float(zeta(0.5 + 0.0j).real))
+METHODS = ("shift", "expansion", "second_order")
+SHIFT, EXPANSION, SECOND_ORDER = range(3)  # as compiled code knows them
+_FEW = 64  # points below which vector instructions do not pay
+SLOWEST = 0.5  # tau_syn/tau_m up to which the second order means anything
 _FAR = 1e7  # y below -_FAR: the noise changes the rate by less than 1e-14, use the noiseless limit
 
 
@@ -55,8 +60,12 @@ def _rate(mean, sd, V_th, V_reset, tau_m, t_ref, shift):
     low = (V_reset - mean) * inverse
     if high < -_FAR:
         return _quiet(mean, V_th, V_reset, tau_m, t_ref)[0]
-    high += shift
-    low += shift
+    return _between(low + shift, high + shift, tau_m, t_ref)
+
+
+@jit
+def _between(low, high, tau_m, t_ref):
+    """Rate in 1/ms for given limits."""
     if high <= 0.0:
         return 1.0 / (t_ref + tau_m * passage_area(low, high))
     if high > 27.0:
@@ -103,10 +112,40 @@ def _rate_jet(mean, sd, V_th, V_reset, tau_m, t_ref, shift):
 
 
 @jit
-def point(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, expansion):
+def _second(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn):
+    """Rate (1/ms) to second order, and its derivatives by high, low and refractory time."""
+    limits = second_order((V_th - mean) / sd, (V_reset - mean) / sd, tau_m, t_ref, tau_syn)
+    high, low, ref = limits[0], limits[1], limits[2]
+    if high > 27.0:
+        return 0.0, 0.0, 0.0, 0.0, limits
+    small = math.exp(-high * high) if high > 0.0 else 1.0
+    big = 1.0 / (ref * small + tau_m * passage_area(low, high))  # nu exp(high^2)
+    nu = small * big
+    f1, _, _ = integrand(high)
+    f0, _, _ = integrand(low)
+    down = math.exp((low * low if low > 0.0 else 0.0) - (high * high if high > 0.0 else 0.0))
+    unit = nu * big * tau_m * SQRT_PI
+    return nu, -unit * f1, unit * down * f0, -nu * nu, limits
+
+
+@jit
+def _second_point(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn):
+    """As `point`."""
+    nu, by_high, by_low, by_ref, limits = _second(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn)
+    by_th = by_high * limits[3] + by_low * limits[4] + by_ref * limits[6]
+    by_r = by_low * limits[5]
+    by_sd = -(by_th * (V_th - mean) + by_r * (V_reset - mean)) / (sd * sd)
+    by_k = by_high * limits[7] + by_low * limits[8] + by_ref * limits[9]
+    return nu, -(by_th + by_r) / sd, 0.5 * by_sd / sd, 2.0 / ALPHA * by_k
+
+
+@jit
+def point(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, method):
     """Rate (1/ms) of one neuron and its derivatives by mean, variance (mV^2) and shift of the limits."""
+    if method == SECOND_ORDER and sd > 0.0 and V_th - mean > -_FAR * sd:
+        return _second_point(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn)
     shift = 0.5 * ALPHA * math.sqrt(tau_syn / tau_m)
-    if not expansion:
+    if method != EXPANSION:
         nu, by_mean, by_variance, _, _, _ = _rate_jet(mean, sd, V_th, V_reset, tau_m, t_ref, shift)
         return nu, by_mean, by_variance, -sd * by_mean
     nu, by_mean, by_variance, bend, cross, by_sd = _rate_jet(mean, sd, V_th, V_reset, tau_m, t_ref, 0.0)
@@ -118,29 +157,37 @@ def point(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, expansion):
 
 
 @jit
-def _fill_rates(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, step, expansion, out):
-    last_tau = last_syn = -1.0
-    shift = 0.0
+def _fill_rates(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, step, method, out):
     for i in range(out.size):
-        tau = tau_m[i * step[4]]
-        syn = tau_syn[i * step[6]]
-        if tau != last_tau or syn != last_syn:
-            shift = 0.5 * ALPHA * math.sqrt(syn / tau)
-            last_tau, last_syn = tau, syn
-        m, s, th = mean[i * step[0]], sd[i * step[1]], V_th[i * step[2]]
-        re, ref = V_reset[i * step[3]], t_ref[i * step[5]]
-        if expansion:
-            out[i] = 1e3 * point(m, s, th, re, tau, ref, syn, True)[0]
-        else:
-            out[i] = 1e3 * _rate(m, s, th, re, tau, ref, shift)
+        out[i] = 1e3 * point(
+            mean[i * step[0]], sd[i * step[1]], V_th[i * step[2]], V_reset[i * step[3]],
+            tau_m[i * step[4]], t_ref[i * step[5]], tau_syn[i * step[6]], method,
+        )[0]  # fmt: skip
 
 
 @jit
-def _fill_derivatives(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, step, expansion, out):
+def _fill_places(places, mean, sd, V_th, V_reset, tau_m, t_ref, shift, step, out):
+    for i in places:
+        out[i] = 1e3 * _rate(
+            mean[i * step[0]], sd[i * step[1]], V_th[i * step[2]], V_reset[i * step[3]],
+            tau_m[i * step[4]], t_ref[i * step[5]], shift[i * step[6]],
+        )  # fmt: skip
+
+
+def _shifted_rates(flat, step, out):
+    """Rates (Hz) with shifted limits: long columns with vector instructions, what these leave over one by one."""
+    shift = 0.5 * ALPHA * np.sqrt(flat[6] / flat[4])
+    moves = np.append(step[:6], 0 if shift.size == 1 else 1)
+    places = np.arange(out.size) if out.size < _FEW else sweep(flat[:6], shift, out)
+    _fill_places(places, *flat[:6], shift, moves, out)
+
+
+@jit
+def _fill_derivatives(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, step, method, out):
     for i in range(out.shape[1]):
         nu, by_mean, by_variance, _ = point(
             mean[i * step[0]], sd[i * step[1]], V_th[i * step[2]], V_reset[i * step[3]],
-            tau_m[i * step[4]], t_ref[i * step[5]], tau_syn[i * step[6]], expansion,
+            tau_m[i * step[4]], t_ref[i * step[5]], tau_syn[i * step[6]], method,
         )  # fmt: skip
         out[0, i] = 1e3 * nu
         out[1, i] = 1e3 * by_mean
@@ -197,7 +244,7 @@ def firing_rate(
         Threshold and reset, mV relative to the leak potential.
     tau_m, t_ref, tau_syn : array_like
         Membrane, refractory and synaptic time constants, ms; tau_syn = 0 means delta synapses.
-    method : {"shift", "expansion"}
+    method : {"shift", "expansion", "second_order"}
         Treatment of exponential synapses, without effect for tau_syn = 0.
 
     Returns
@@ -209,17 +256,35 @@ def firing_rate(
     Raises
     ------
     LIFError
-        Negative times or sd, threshold not above reset, non-finite values, unknown method, or a negative
-        rate from the expansion, which is then outside its range of validity.
+        Negative times or sd, threshold not above reset, non-finite values, unknown method, a negative rate
+        from the expansion, which is then outside its range of validity, or synapses too slow for the second order.
     """
     where = "firing_rate"
-    expansion = checks.one_of(method, METHODS, "method", where=where) == "expansion"
+    code = method_code(method, where=where)
     shape, flat, step = neuron_columns(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, where=where)
+    refuse_slow(tau_syn, tau_m, code, where=where)
     out = np.empty(math.prod(shape))
-    _fill_rates(*flat, step, expansion, out)
-    if expansion:
+    if code == SHIFT:
+        _shifted_rates(flat, step, out)
+    else:
+        _fill_rates(*flat, step, code, out)
+    if code == EXPANSION:
         refuse_negative(out, where=where)
     return out.reshape(shape)[()]
+
+
+def method_code(method: str, *, where: str) -> int:
+    """Number of a method for compiled code, or LIFError with the nearest known word."""
+    return METHODS.index(checks.one_of(method, METHODS, "method", where=where))
+
+
+def refuse_slow(tau_syn: ArrayLike, tau_m: ArrayLike, code: int, *, where: str) -> None:
+    """Raise LIFError if synapses are too slow for an expansion to second order."""
+    if code == SECOND_ORDER and (np.asarray(tau_syn) > SLOWEST * np.asarray(tau_m)).any():
+        raise LIFError(
+            f"method='second_order' is for tau_syn up to {SLOWEST:g} tau_m", where=where,
+            remedy="Simulate the cell: no expansion in sqrt(tau_syn/tau_m) holds here.",
+        )  # fmt: skip
 
 
 def refuse_negative(rate: Array, *, where: str) -> None:
@@ -241,11 +306,12 @@ def rate_derivatives(
     For sd = 0 the derivatives are those of the limit of weak white noise.
     """
     where = "rate_derivatives"
-    expansion = checks.one_of(method, METHODS, "method", where=where) == "expansion"
+    code = method_code(method, where=where)
     shape, flat, step = neuron_columns(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, where=where)
+    refuse_slow(tau_syn, tau_m, code, where=where)
     out = np.empty((3, math.prod(shape)))
-    _fill_derivatives(*flat, step, expansion, out)
-    if expansion:
+    _fill_derivatives(*flat, step, code, out)
+    if code == EXPANSION:
         refuse_negative(out[0], where=where)
     return RateDerivatives(*(row.reshape(shape)[()] for row in out))
 

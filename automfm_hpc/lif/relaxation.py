@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from automfm_hpc.lif.boundaries import ALPHA
 from automfm_hpc.lif.checks import Array
 from automfm_hpc.lif.compiled import jit
 from automfm_hpc.lif.network import LIFNetwork
-from automfm_hpc.lif.rates import ALPHA, point
+from automfm_hpc.lif.rates import point
 
 
 class Problem(NamedTuple):
@@ -53,7 +54,7 @@ def problem(net: LIFNetwork) -> Problem:
 
 
 @jit
-def evaluate(p, nu, expansion, rate, jacobian):
+def evaluate(p, nu, method, rate, jacobian):
     """Fill `rate` with F(nu) in Hz and `jacobian` with dF_i/dnu_j."""
     n = nu.size
     for i in range(n):
@@ -68,7 +69,7 @@ def evaluate(p, nu, expansion, rate, jacobian):
         root = filtered / variance if variance > 0.0 else p.fallback
         sd = math.sqrt(variance) if variance > 0.0 else 0.0
         out, d_mean, d_variance, d_shift = point(
-            mean, sd, p.V_th[i], p.V_reset[i], p.tau_m[i], p.t_ref[i], root * root, expansion
+            mean, sd, p.V_th[i], p.V_reset[i], p.tau_m[i], p.t_ref[i], root * root, method
         )
         rate[i] = 1e3 * out
         for j in range(n):
@@ -91,7 +92,7 @@ def _size(residual, nu):
 
 
 @jit
-def relax(p, start, expansion, step, growth, tolerance, limit):
+def relax(p, start, method, step, growth, tolerance, limit):
     """Implicit Euler steps of d nu/dt = F(nu) - nu with growing step: follows the relaxation, ends as Newton.
 
     Returns rates, Jacobian, relative residual and number of steps; step = inf is Newton's method.
@@ -101,7 +102,7 @@ def relax(p, start, expansion, step, growth, tolerance, limit):
     rate = np.empty(n)
     jacobian = np.empty((n, n))
     matrix = np.empty((n, n))
-    evaluate(p, nu, expansion, rate, jacobian)
+    evaluate(p, nu, method, rate, jacobian)
     error = _size(rate - nu, nu)
     best = error
     for count in range(limit):
@@ -117,7 +118,7 @@ def relax(p, start, expansion, step, growth, tolerance, limit):
         trial = nu + fraction * change
         for i in range(n):
             trial[i] = max(trial[i], 0.0)
-        evaluate(p, trial, expansion, rate, jacobian)
+        evaluate(p, trial, method, rate, jacobian)
         error = _size(rate - trial, trial)
         moved = _size(trial - nu, trial)
         nu = trial
@@ -134,12 +135,12 @@ def relax(p, start, expansion, step, growth, tolerance, limit):
 
 
 @jit
-def relax_many(p, starts, expansion, step, growth, tolerance, limit):
+def relax_many(p, starts, method, step, growth, tolerance, limit):
     """`relax` from every row of `starts`; returns rates (k, n) and residuals (k,)."""
     out = np.empty_like(starts)
     errors = np.empty(starts.shape[0])
     for k in range(starts.shape[0]):
-        nu, _, error, _ = relax(p, starts[k], expansion, step, growth, tolerance, limit)
+        nu, _, error, _ = relax(p, starts[k], method, step, growth, tolerance, limit)
         out[k] = nu
         errors[k] = error
     return out, errors

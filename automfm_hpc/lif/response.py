@@ -30,9 +30,10 @@ from automfm_hpc.lif import checks
 from automfm_hpc.lif.checks import Array
 from automfm_hpc.lif.compiled import jit
 from automfm_hpc.lif.cylinder import _expm1_over, mellin, mellin_pair, saddle
-from automfm_hpc.lif.rates import _FAR, ALPHA, METHODS, _rate, _rate_jet, neuron_columns, refuse_negative
+from automfm_hpc.lif.rates import _FAR, ALPHA, EXPANSION, METHODS, _rate, _rate_jet, neuron_columns, refuse_negative
 
 _SQRT2 = math.sqrt(2.0)
+FIRST_ORDER = METHODS[:2]
 
 
 @jit
@@ -189,7 +190,7 @@ def frequency_response(
         As `firing_rate`.
     """
     where = "frequency_response"
-    expansion = checks.one_of(method, METHODS, "method", where=where) == "expansion"
+    expansion = checks.one_of(method, FIRST_ORDER, "method of first order", where=where) == "expansion"
     _, rest, _ = neuron_columns(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, where=where)
     f = np.asarray(frequency, dtype=complex)
     if not np.isfinite(f).all():
@@ -209,5 +210,5 @@ def check_expansion(columns: list[Array], *, where: str) -> None:
 
     size = max(c.size for c in columns)
     rate = np.empty(size)
-    _fill_rates(*columns, np.array([0 if c.size == 1 else 1 for c in columns]), True, rate)
+    _fill_rates(*columns, np.array([0 if c.size == 1 else 1 for c in columns]), EXPANSION, rate)
     refuse_negative(rate, where=where)

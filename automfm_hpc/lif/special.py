@@ -49,10 +49,10 @@ def _erfcx_slope(v: np.ndarray) -> np.ndarray:
     return 4.0 / SQRT_PI * np.exp(-t * t - 2.0 * np.asarray(v)[..., None] * t) @ (w * t)
 
 
-def _erfcx_area(v: np.ndarray) -> np.ndarray:
-    """sqrt(pi) int_0^v erfcx(u) du, v in [0, 28], from unit steps of Gauss-Legendre quadrature."""
+def erfcx_area(v: np.ndarray) -> np.ndarray:
+    """sqrt(pi) int_0^v erfcx(u) du, v in [0, 64], from unit steps of Gauss-Legendre quadrature."""
     nodes, weights = legendre.leggauss(24)
-    steps = np.arange(int(_RIGHT) + 1)[:, None] + 0.5 * (nodes + 1.0)
+    steps = np.arange(65)[:, None] + 0.5 * (nodes + 1.0)
     whole = np.concatenate([[0.0], np.cumsum(SQRT_PI * erfcx(steps) @ (0.5 * weights))])
     base = np.floor(v)
     inner = base[..., None] + 0.5 * (v - base)[..., None] * (nodes + 1.0)
@@ -61,16 +61,16 @@ def _erfcx_area(v: np.ndarray) -> np.ndarray:
 
 _ERFCX = _fit_pieces(erfcx, _LEFT)
 _SLOPE = _fit_pieces(_erfcx_slope, _LEFT)
-_AREA_LEFT = _fit_pieces(_erfcx_area, _LEFT)
-_AREA_RIGHT = _fit_pieces(lambda y: 2 * SQRT_PI * dawsn(y) - np.exp(-y * y) * _erfcx_area(y), _RIGHT)
+_AREA_LEFT = _fit_pieces(erfcx_area, _LEFT)
+_AREA_RIGHT = _fit_pieces(lambda y: 2 * SQRT_PI * dawsn(y) - np.exp(-y * y) * erfcx_area(y), _RIGHT)
 
 
 @jit
 def _read(table, v):
     place = v * 8.0
-    row = np.uint64(place)
-    t = 2.0 * (place - row) - 1.0
-    k = row * np.uint64(9)
+    piece = np.int64(place)  # signed: one instruction each way; the unsigned index spares the check for negative ones
+    t = 2.0 * (place - piece) - 1.0
+    k = np.uint64(piece) * np.uint64(9)
     t2 = t * t
     low = (table[k] + table[k + np.uint64(1)] * t) + t2 * (table[k + np.uint64(2)] + table[k + np.uint64(3)] * t)
     high = (table[k + np.uint64(4)] + table[k + np.uint64(5)] * t) + t2 * (

@@ -31,7 +31,7 @@ class WorkingPoint:
     tau_syn : (n,) array
         Effective synaptic time constant of the input, ms.
     method : str
-        "shift" or "expansion".
+        "shift", "expansion" or "second_order".
     fixed_point : FixedPoint
         How the rates were found, and their stability.
     """
