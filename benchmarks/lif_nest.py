@@ -20,7 +20,16 @@ from automfm_hpc import lif
 from automfm_hpc.lif.heterogeneity import distributed_working_point
 from automfm_hpc.lif_network import spiking_network
 from automfm_hpc.protocols import constant
+from automfm_hpc.spikes import Spikes, activity
 from automfm_hpc.spiking import measure, run_trial
+
+
+def peak(spikes: Spikes) -> list[float]:
+    """Frequency (Hz, above 20) where the activity in bins of 1 ms has most power, and how much more than Poisson's."""
+    segments = activity(spikes)[: len(activity(spikes)) // 250 * 250].reshape(-1, 250)
+    power = (np.abs(np.fft.rfft(segments - segments.mean())) ** 2).mean(axis=0)[5:]
+    flat = 250 * segments.mean() * 1e3 / spikes.size
+    return [float(np.fft.rfftfreq(250, 1e-3)[5 + power.argmax()]), round(float(power.max() / flat), 1)]
 
 
 def compare(name: str, scale: float, duration: float, indegrees: str, seed: int, threads: int) -> dict[str, Any]:
@@ -41,6 +50,7 @@ def compare(name: str, scale: float, duration: float, indegrees: str, seed: int,
         "nest_Hz": found["rate"].round(4).tolist(),
         "nest_error_Hz": (found["rate_sd"] / np.sqrt(cells)).round(4).tolist(),
         "theory_cv": lif.cvs(net, point).round(3).tolist(), "nest_cv": found["cv"].round(3).tolist(),
+        "nest_peak_Hz_and_ratio_to_poisson": [peak(recorded.spikes[p]) for p in net.populations],
         "nest_correlation": found["correlation"].round(5).tolist(),
         "repeated_pairs": len(recorded.notes),
         "seconds": round(time.perf_counter() - start, 1), "memory_MiB": round(recorded.timing.memory),

@@ -1,13 +1,17 @@
 r"""Gradients of self-consistent rates and of spectra with respect to the parameters of a network.
 
-nu = F(nu, p) gives dnu/dp = (1 - dF/dnu)^-1 dF/dp. dF/dp is analytic for connectivity and input (K, J, K_ext,
-J_ext, nu_ext, mean_ext) where all synapses share one time constant; for the parameters of the cells it is a
-Richardson-extrapolated central difference of F at fixed rates, good to about 1e-9.
+nu = F(nu, p) gives dnu/dp = (1 - dF/dnu)^-1 dF/dp (implicit function theorem), every term in closed form. For spectra
+C = P diag(nu/N) P^H, P = (1 - W)^-1,
+
+    dC = P dW C + (P dW C)^H + P diag(dnu/N) P^H,
+
+with dW exact but for one thing: the frequency response of a single cell is differenced along the direction in which
+its input and its parameters move (relative error about 1e-9).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,15 +19,25 @@ from numpy.typing import ArrayLike
 from automfm_hpc.errors import LIFError
 from automfm_hpc.lif import checks
 from automfm_hpc.lif.checks import Array
-from automfm_hpc.lif.fixed_points import transfer
 from automfm_hpc.lif.network import LIFNetwork
-from automfm_hpc.lif.rates import rate_derivatives
-from automfm_hpc.lif.spectra import power_spectra
-from automfm_hpc.lif.working_point import WorkingPoint, working_point
+from automfm_hpc.lif.partials import rate_partials
+from automfm_hpc.lif.response import frequency_response
+from automfm_hpc.lif.spectra import coupling, invert, responses
+from automfm_hpc.lif.working_point import WorkingPoint
 
+CELL_FIELDS = ("V_th", "V_reset", "tau_m", "t_ref")
+SYNAPSE_FIELDS = ("tau_syn", "tau_syn_ext")
 INPUT_FIELDS = ("K", "J", "K_ext", "J_ext", "nu_ext", "mean_ext")
-CELL_FIELDS = ("V_th", "V_reset", "tau_m", "t_ref", "tau_syn")
-FIELDS = (*INPUT_FIELDS, *CELL_FIELDS)
+FIELDS = (*INPUT_FIELDS, *CELL_FIELDS, *SYNAPSE_FIELDS)
+
+
+@dataclass(frozen=True, eq=False)
+class _Direct:
+    """How a field moves the input of every population at fixed rates, each (n, *shape of the field)."""
+
+    mean: Array  # mV
+    variance: Array  # mV^2
+    root: Array  # sqrt(ms), of the effective synaptic time constant
 
 
 def rate_gradient(net: LIFNetwork, point: WorkingPoint, field: str) -> Array:
@@ -35,64 +49,65 @@ def rate_gradient(net: LIFNetwork, point: WorkingPoint, field: str) -> Array:
     Raises
     ------
     LIFError
-        Unknown field, or a network at a bifurcation.
+        Unknown field, a network at a bifurcation, or tau_syn of delta synapses (the rate depends on its root).
     """
     checks.one_of(field, FIELDS, "field", where="rate_gradient")
-    single = np.ptp(np.concatenate([net.tau_syn, net.tau_syn_ext])) == 0.0
-    direct = _input_part(net, point, field) if field in INPUT_FIELDS and single else _numeric_part(net, point, field)
-    response = np.eye(net.size) - point.fixed_point.jacobian
+    partial = rate_partials(point.mean, point.sd, **net.neuron(), tau_syn=point.tau_syn, method=point.method)
+    direct = _moved(partial, _direct(net, point, field), point)
+    if field in CELL_FIELDS:
+        direct = direct + np.diag(partial[field])
     try:
-        flat = np.linalg.solve(response, direct.reshape(net.size, -1))
+        flat = np.linalg.solve(np.eye(net.size) - point.fixed_point.jacobian, direct.reshape(net.size, -1))
     except np.linalg.LinAlgError:
         raise LIFError("1 - dF/dnu is singular: the network is at a bifurcation", where="rate_gradient") from None
     return flat.reshape(direct.shape)
 
 
-def _input_part(net: LIFNetwork, point: WorkingPoint, field: str) -> Array:
-    """dF/dp at fixed rates for a field that enters through mean and variance of the input."""
-    slope = rate_derivatives(point.mean, point.sd, **net.neuron(), tau_syn=point.tau_syn, method=point.method)
+def _moved(partial: dict[str, Array], moved: _Direct, point: WorkingPoint) -> Array:
+    """Change of the rates by a change of the input, the first axis being the populations."""
+    axes = (slice(None), *[None] * (moved.mean.ndim - 1))
+    by_variance = partial["sd"] / np.where(point.sd > 0.0, 2.0 * point.sd, np.inf)
+    total = partial["mean"][axes] * moved.mean + by_variance[axes] * moved.variance
+    if moved.root.any():
+        total = total + (2.0 * np.sqrt(point.tau_syn) * partial["tau_syn"])[axes] * moved.root
+    return np.asarray(total)
+
+
+def _direct(net: LIFNetwork, point: WorkingPoint, field: str) -> _Direct:
+    n = net.size
+    tau = 1e-3 * net.tau_m[:, None]
+    variance = point.sd**2
+    nothing = np.zeros((n, *np.shape(getattr(net, field))))
     if field == "mean_ext":
-        return np.diag(slope.d_mean)
-    mean, variance = (1e-3 * net.tau_m * d for d in (slope.d_mean, slope.d_variance))
+        return _Direct(np.eye(n), nothing, nothing)
+    if field == "tau_m":
+        return _Direct(np.diag((point.mean - net.mean_ext) / net.tau_m), np.diag(variance / net.tau_m), nothing)
+    if field in CELL_FIELDS:
+        return _Direct(nothing, nothing, nothing)
     outer = field.endswith("_ext")
     K, J = (net.K_ext, net.J_ext) if outer else (net.K, net.J)
     nu = net.nu_ext if outer else point.rates
+    roots = np.sqrt(net.tau_syn_ext if outer else net.tau_syn)
+    own = np.sqrt(point.tau_syn)
+    safe = np.where(variance > 0.0, variance, np.inf)[:, None]
+    if field in SYNAPSE_FIELDS:
+        share = tau * K * J**2 * nu / safe
+        if (roots[share.any(axis=0)] == 0.0).any():
+            raise LIFError("the rate depends on the root of tau_syn: no derivative at 0", where=f"gradient by {field}")
+        return _Direct(nothing, nothing, share / (2.0 * np.maximum(roots, 1e-300)))
     if field == "nu_ext":
-        return K * (J * mean[:, None] + J**2 * variance[:, None])
-    if field.startswith("K"):
-        rows = nu * (J * mean[:, None] + J**2 * variance[:, None])
-    else:
-        rows = K * nu * (mean[:, None] + 2.0 * J * variance[:, None])
-    out = np.zeros((net.size, *K.shape))
-    out[np.arange(net.size), np.arange(net.size)] = rows
+        first, second = tau * K * J, tau * K * J**2
+        return _Direct(first, second, second * (roots - own[:, None]) / safe)
+    first, second = (tau * nu * J, tau * nu * J**2) if field[0] == "K" else (tau * nu * K, 2.0 * tau * nu * K * J)
+    return _Direct(*(_rows(a) for a in (first, second, second * (roots - own[:, None]) / safe)))
+
+
+def _rows(matrix: Array) -> Array:
+    """(n, n, m) from (n, m): an entry [i, j] of the field moves population i alone."""
+    n = matrix.shape[0]
+    out = np.zeros((n, *matrix.shape))
+    out[np.arange(n), np.arange(n)] = matrix
     return out
-
-
-def _numeric_part(net: LIFNetwork, point: WorkingPoint, field: str) -> Array:
-    """dF/dp at fixed rates by Richardson-extrapolated central differences."""
-    value = np.asarray(getattr(net, field))
-    out = np.empty((net.size, *value.shape))
-    for place in np.ndindex(value.shape):
-        out[(slice(None), *place)] = _difference(
-            lambda changed: transfer(changed, point.rates, method=point.method)[0], net, field, place
-        )
-    return out
-
-
-def _difference(function: Callable[[LIFNetwork], Array], net: LIFNetwork, field: str, place: tuple[int, ...]) -> Array:
-    """d function(net)/d net.field[place]; one-sided of second order where the field would turn negative."""
-    value = np.asarray(getattr(net, field))
-
-    def at(step: float) -> Array:
-        changed = np.array(value)
-        changed[place] += step
-        return np.asarray(function(net.replace(**{field: changed})))
-
-    h = 1e-3 * max(abs(float(value[place])), 1e-2)
-    if field in ("t_ref", "K", "K_ext", "nu_ext", "tau_syn") and value[place] < 2.0 * h:
-        h *= 1e-2
-        return (-11.0 * at(0.0) + 18.0 * at(h) - 9.0 * at(2 * h) + 2.0 * at(3 * h)) / (6.0 * h)
-    return (8.0 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12.0 * h)
 
 
 def spectrum_gradient(
@@ -103,12 +118,73 @@ def spectrum_gradient(
     Raises
     ------
     LIFError
-        Unknown field, or no sizes N.
+        Unknown field, or no sizes N; as `rate_gradient`.
     """
-    checks.one_of(field, FIELDS, "field", where="spectrum_gradient")
-    f = checks.real(frequency, "frequency", where="spectrum_gradient")
+    where = "spectrum_gradient"
+    checks.one_of(field, FIELDS, "field", where=where)
+    if net.N is None:
+        raise LIFError("power spectra need the population sizes N", where=where)
+    f = np.asarray(checks.real(frequency, "frequency", where=where))
+    at = (slice(None), *place)
+    rates = rate_gradient(net, point, field)[at]
+    moved = _input_motion(net, point, field, place, rates)
+    H, J = responses(net, point, f), coupling(net, f)
+    dW = _response_motion(net, point, f, moved)[..., :, None] * J + H[..., :, None] * _coupling_motion(
+        net, f, J, field, place
+    )
+    P = invert(H[..., :, None] * J)
+    C = (P * (point.rates / net.N)) @ np.swapaxes(P.conj(), -1, -2)
+    half = np.einsum("...ii->...i", P @ dW @ C)
+    return np.asarray(2.0 * half.real + np.einsum("...ij,j,...ij->...i", P, rates / net.N, P.conj()).real)
 
-    def spectra(changed: LIFNetwork) -> Array:
-        return power_spectra(changed, working_point(changed, method=point.method), f, check_stability=False)
 
-    return _difference(spectra, net, field, place)
+def _input_motion(
+    net: LIFNetwork, point: WorkingPoint, field: str, place: tuple[int, ...], rates: Array
+) -> dict[str, Array]:
+    """Motion of mean, sd, tau_syn and of the cells' own parameters when one entry of a field moves."""
+    own = _direct(net, point, field)
+    at = (slice(None), *place)
+    tau = 1e-3 * net.tau_m[:, None]
+    second = tau * net.K * net.J**2
+    root = np.sqrt(point.tau_syn)
+    variance = np.where(point.sd > 0.0, point.sd**2, np.inf)
+    d_root = own.root[at] + (second * (np.sqrt(net.tau_syn) - root[:, None])) @ rates / variance
+    moved = {
+        "mean": own.mean[at] + (tau * net.K * net.J) @ rates,
+        "sd": (own.variance[at] + second @ rates) / (2.0 * np.sqrt(variance)),
+        "tau_syn": 2.0 * root * d_root,
+    }
+    if field in CELL_FIELDS:
+        moved[field] = np.eye(net.size)[place[0]]
+    return moved
+
+
+def _response_motion(net: LIFNetwork, point: WorkingPoint, f: Array, moved: dict[str, Array]) -> Array:
+    """Change of the responses (f, n) along a direction, by extrapolated central differences."""
+    start = {"mean": point.mean, "sd": point.sd, "tau_syn": point.tau_syn, **net.neuron()}
+    scale = {"mean": point.sd, "sd": point.sd, "V_th": point.sd, "V_reset": point.sd, "tau_m": net.tau_m,
+             "t_ref": np.maximum(net.t_ref, 0.1 * net.tau_m), "tau_syn": np.maximum(point.tau_syn, 1e-300)}  # fmt: skip
+    speed = np.max([np.abs(v) / scale[k] for k, v in moved.items()], axis=0)
+    h = 1e-3 / np.where(speed > 0.0, speed, 1.0)
+
+    def at(step: float) -> Array:
+        x = {k: v + step * h * moved[k] if k in moved else v for k, v in start.items()}
+        return np.asarray(frequency_response(f[..., None], **x, method=point.method, synaptic_filter=False))
+
+    return (8.0 * (at(1.0) - at(-1.0)) - (at(2.0) - at(-2.0))) / (12.0 * h)
+
+
+def _coupling_motion(net: LIFNetwork, f: Array, J: Array, field: str, place: tuple[int, ...]) -> Array:
+    """Change of tau_m J K d(f)/(1 + i omega tau_syn) by one entry of a field at fixed rates."""
+    out = np.zeros_like(J)
+    if field in ("J", "K"):
+        # The product is linear in each of them; at zero it is taken from the value with this entry set to one.
+        matrix = np.array(getattr(net, field))
+        matrix[place] = 1.0
+        out[(..., *place)] = coupling(net.replace(**{field: matrix}), f)[(..., *place)]
+    elif field == "tau_m":
+        out[..., place[0], :] = J[..., place[0], :] / net.tau_m[place[0]]
+    elif field == "tau_syn":
+        s = 2e-3j * np.pi * f[..., None]
+        out[..., :, place[0]] = -J[..., :, place[0]] * s / (1.0 + s * net.tau_syn[place[0]])
+    return out

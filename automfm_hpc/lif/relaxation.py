@@ -15,6 +15,10 @@ from automfm_hpc.lif.network import LIFNetwork
 from automfm_hpc.lif.rates import point
 
 
+_BEND = 0.3  # error of a step, relative to the rates, above which it is taken again
+_SHORTEST = 1e-3  # of the relaxation time
+
+
 class Problem(NamedTuple):
     """A network as flat arrays: input = fixed part + matrix times rates (Hz), for mean, variance, and shift."""
 
@@ -92,45 +96,64 @@ def _size(residual, nu):
 
 
 @jit
-def relax(p, start, method, step, growth, tolerance, limit):
-    """Implicit Euler steps of d nu/dt = F(nu) - nu with growing step: follows the relaxation, ends as Newton.
+def _imbalance(rate, nu):
+    """Sum of |F - nu| (Hz) relative to the sizes, each share bounded: steers the step, not fooled by silent cells."""
+    total = 0.0
+    for i in range(nu.size):
+        total += abs(rate[i] - nu[i]) / (rate[i] + nu[i] + 1e-2)
+    return total
 
-    Returns rates, Jacobian, relative residual and number of steps; step = inf is Newton's method.
+
+@jit
+def _misjudged(residual, predicted, nu, trial, step):
+    """Error of the linearised step, relative to the rates: how far F bent away from its tangent."""
+    worst = 0.0
+    for i in range(nu.size):
+        value = min(step, 1.0) * abs(residual[i] - predicted[i]) / (trial[i] + nu[i] + 1.0)
+        worst = max(worst, value)
+    return worst
+
+
+@jit
+def relax(p, start, method, step, growth, tolerance, limit):
+    """Linearly implicit Euler steps of d nu/dt = F(nu) - nu: follows the relaxation, ends as Newton's method.
+
+    The step grows while F stays near its tangent or the imbalance falls; otherwise it is taken again, shorter.
+    Returns rates, Jacobian, relative residual and number of steps; step = 1e12 with growth 1 is Newton's method.
     """
     n = start.size
-    nu = start.copy()
-    rate = np.empty(n)
-    jacobian = np.empty((n, n))
-    matrix = np.empty((n, n))
+    nu, rate, trial_rate = start.copy(), np.empty(n), np.empty(n)
+    jacobian, trial_jacobian, matrix = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
     evaluate(p, nu, method, rate, jacobian)
     error = _size(rate - nu, nu)
-    best = error
+    before = _imbalance(rate, nu)
     for count in range(limit):
         for i in range(n):
             for j in range(n):
                 matrix[i, j] = -jacobian[i, j]
             matrix[i, i] += 1.0 + 1.0 / step
         change = np.linalg.solve(matrix, rate - nu)
-        fraction = 1.0
+        trial = nu + change
         for i in range(n):
-            if nu[i] + change[i] < 0.0 and change[i] < 0.0:
-                fraction = min(fraction, max(0.1, 0.9 * nu[i] / -change[i]))
-        trial = nu + fraction * change
-        for i in range(n):
-            trial[i] = max(trial[i], 0.0)
-        evaluate(p, trial, method, rate, jacobian)
-        error = _size(rate - trial, trial)
+            if trial[i] < 0.1 * nu[i]:
+                trial[i] = 0.1 * nu[i] if nu[i] > 1e-9 else max(trial[i], 0.0)
+        evaluate(p, trial, method, trial_rate, trial_jacobian)
+        now = _imbalance(trial_rate, trial)
+        bend = _misjudged(trial_rate - trial, change / step, nu, trial, step)
+        if growth > 1.0 and bend > _BEND and now > 0.7 * before and step > _SHORTEST:
+            step = max(0.25 * step, _SHORTEST)
+            continue
         moved = _size(trial - nu, trial)
-        nu = trial
+        nu, rate, trial_rate = trial, trial_rate, rate
+        jacobian, trial_jacobian = trial_jacobian, jacobian
+        error = _size(rate - nu, nu)
         if np.isnan(error):
             return nu, jacobian, np.inf, count + 1
         if error <= tolerance and (moved <= 1e3 * tolerance or error == 0.0):
             return nu, jacobian, error, count + 1
-        if error < 2.0 * best:
+        if bend < 0.5 * _BEND or now <= before:
             step *= growth
-        else:
-            step = max(0.25 * step, 0.05)
-        best = min(best, error)
+        before = now
     return nu, jacobian, error, limit
 
 

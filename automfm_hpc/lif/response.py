@@ -30,10 +30,9 @@ from automfm_hpc.lif import checks
 from automfm_hpc.lif.checks import Array
 from automfm_hpc.lif.compiled import jit
 from automfm_hpc.lif.cylinder import _expm1_over, mellin, mellin_pair, saddle
-from automfm_hpc.lif.rates import _FAR, ALPHA, EXPANSION, METHODS, _rate, _rate_jet, neuron_columns, refuse_negative
+from automfm_hpc.lif.rates import _FAR, ALPHA, EXPANSION, SECOND_ORDER, _rate, _rate_jet, method_code, neuron_columns, refuse_negative
 
 _SQRT2 = math.sqrt(2.0)
-FIRST_ORDER = METHODS[:2]
 
 
 @jit
@@ -190,7 +189,13 @@ def frequency_response(
         As `firing_rate`.
     """
     where = "frequency_response"
-    expansion = checks.one_of(method, FIRST_ORDER, "method of first order", where=where) == "expansion"
+    code = method_code(method, where=where)
+    if code == SECOND_ORDER:
+        raise LIFError(
+            "the response is known to first order in sqrt(tau_syn/tau_m) only", where=where,
+            remedy="Use method='shift'; a working point takes it with dataclasses.replace(point, method='shift').",
+        )  # fmt: skip
+    expansion = code == EXPANSION
     _, rest, _ = neuron_columns(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, where=where)
     f = np.asarray(frequency, dtype=complex)
     if not np.isfinite(f).all():
