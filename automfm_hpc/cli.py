@@ -337,6 +337,56 @@ def do_network(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def do_lif(arguments: argparse.Namespace) -> int:
+    from automfm_hpc import lif_report
+
+    if arguments.publish and arguments.out is None:
+        raise UsageError("--publish needs --out RUN", where="automfm lif")
+    low, high, number = arguments.frequencies
+    if not (0.0 <= low < high and 2 <= number <= 1e6):
+        raise UsageError("needs 0 <= LOW < HIGH and at least 2 frequencies", where="--frequencies")
+    net, network = lif_report.load(arguments.network, arguments.variant)
+    answer = lif_report.report(net, method=arguments.method, frequencies=arguments.frequencies,
+                               spectra=arguments.spectra)
+    if arguments.out is not None:
+        answer |= _keep_lif(arguments, net, network, answer)
+    if arguments.json:
+        print(json.dumps(answer, allow_nan=False))
+        return 0
+    print(lif_report.table(answer))
+    for key in ("run", "record"):
+        if key in answer:
+            print(f"{key:<8} {answer[key]}")
+    for warning in answer["warnings"]:
+        log(f"warning: {warning}")
+    return 0
+
+
+def _keep_lif(arguments: argparse.Namespace, net: Any, network: Any, answer: Mapping[str, Any]) -> dict[str, str]:
+    """Write a run whose mean field is the theory, and publish it if wanted."""
+    from automfm_hpc import stages
+    from automfm_hpc.lif_mean_field import fit_documents, lif_mean_field
+    from automfm_hpc.lif_network import lif_plan, spiking_network
+    from automfm_hpc.provenance import write_json
+
+    described = spiking_network(net) if network is None else network
+    run = Run(arguments.out)
+    with _pool() as pool:
+        with stages.on_root(pool) as root:
+            if root:
+                plan = lif_plan(described, answer["rates_Hz"])
+                stages.write_plan(run, plan)
+                model = lif_mean_field(net, method=arguments.method, network=described)
+                model.save(run.model)
+                write_json(run.fits, {"plan": plan.id, "fits": fit_documents(model)})
+                write_json(run.folder / "lif.json", answer)
+        kept = {"run": str(run.folder)}
+        if arguments.publish:
+            stages.solve(run, pool, _logger(pool))
+            kept["record"] = str(stages.publish(run, pool, _logger(pool), _catalog(arguments)))
+    return kept
+
+
 def do_import_bsb(arguments: argparse.Namespace) -> int:
     from automfm_hpc.bsb import read_bsb, write_network
 
@@ -413,6 +463,7 @@ ACTIONS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "publish": do_publish,
     "plot": do_plot,
     "network": do_network,
+    "lif": do_lif,
     "import-bsb": do_import_bsb,
     "doctor": do_doctor,
     "library": do_library_help,

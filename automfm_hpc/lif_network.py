@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from automfm_hpc.errors import LIFError
 from automfm_hpc.network import Distribution, Input, Network, Population, Projection
+from automfm_hpc.plan import Plan, make_plan
 from automfm_hpc.variants import check_receptors
 
 if TYPE_CHECKING:
@@ -100,6 +101,13 @@ def _projections(net: LIFNetwork, inputs: Sequence[str], delta: bool, indegrees:
                 delay=float(delay) or DEFAULT_DELAY, delay_sd=float(sd),
             ))  # fmt: skip
     return made
+
+
+def lif_plan(network: Network, rates: Sequence[float]) -> Plan:
+    """A plan of the network around its theoretical rates (Hz), so that it can be validated and published as a run."""
+    points = {name: (float(max(r, 1.0)),) for name, r in zip(network.population_names, rates, strict=True)}
+    points |= {i.name: (float(i.rate or i.rate_range[1]),) for i in network.inputs}
+    return make_plan(network, points=4, working_points=points)
 
 
 # --- and back ---------------------------------------------------------------------------------------

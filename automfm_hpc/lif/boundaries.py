@@ -16,7 +16,8 @@ moments gives the limits and the effective refractory time in `second_order`.
 
 Exit moments: the crossing density of (w, drift a) is orthogonal to every exp(lambda w) He_n(y - sqrt(2) lambda),
 lambda = a + sqrt(a^2 + 2n), n >= 1. Solved in a basis y^(3/2 + m) exp(-y^2/2) with 60 digits for a <= 0; crossings
-against a drift a > 0 are those with the drift, weighted by exp(-2 a w). Good to 1e-6; tests/lif does it again.
+against a drift a > 0 are those with the drift, weighted by exp(-2 a w). Good to 1e-6 below a = 2, to 2e-3 above, where
+neurons are silent; tests/lif does it again.
 """
 
 # mypy: allow-untyped-defs

@@ -9,7 +9,7 @@ is the analytic gradient differenced along mean and variance (relative error abo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,9 +133,11 @@ def input_names(net: LIFNetwork) -> tuple[str, ...]:
 
 
 def transfer_functions(
-    net: LIFNetwork, *, method: str = "shift", highest: float = 500.0
+    net: LIFNetwork, *, method: str = "shift", highest: float = 500.0, inputs: Sequence[str] | None = None
 ) -> tuple[LIFTransferFunction, ...]:
     """One transfer function per population of a network; axes: its populations and external inputs, if connected.
+
+    `inputs` names the external inputs, otherwise `input_names` does.
 
     Raises
     ------
@@ -144,7 +146,7 @@ def transfer_functions(
     """
     where = "transfer_functions"
     checks.one_of(method, METHODS, "method", where=where)
-    names = (*net.populations, *input_names(net))
+    names = (*net.populations, *(input_names(net) if inputs is None else inputs))
     K, J = np.hstack([net.K, net.K_ext]), np.hstack([net.J, net.J_ext])
     every_tau = np.concatenate([net.tau_syn, net.tau_syn_ext])
     out = []

@@ -12,6 +12,7 @@ its input and its parameters move (relative error about 1e-9).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -125,7 +126,7 @@ def spectrum_gradient(
     if net.N is None:
         raise LIFError("power spectra need the population sizes N", where=where)
     f = np.asarray(checks.real(frequency, "frequency", where=where))
-    at = (slice(None), *place)
+    at: Any = (slice(None), *place)
     rates = rate_gradient(net, point, field)[at]
     moved = _input_motion(net, point, field, place, rates)
     H, J = responses(net, point, f), coupling(net, f)
@@ -143,7 +144,7 @@ def _input_motion(
 ) -> dict[str, Array]:
     """Motion of mean, sd, tau_syn and of the cells' own parameters when one entry of a field moves."""
     own = _direct(net, point, field)
-    at = (slice(None), *place)
+    at: Any = (slice(None), *place)
     tau = 1e-3 * net.tau_m[:, None]
     second = tau * net.K * net.J**2
     root = np.sqrt(point.tau_syn)
@@ -161,14 +162,14 @@ def _input_motion(
 
 def _response_motion(net: LIFNetwork, point: WorkingPoint, f: Array, moved: dict[str, Array]) -> Array:
     """Change of the responses (f, n) along a direction, by extrapolated central differences."""
-    start = {"mean": point.mean, "sd": point.sd, "tau_syn": point.tau_syn, **net.neuron()}
+    start: dict[str, Any] = {"mean": point.mean, "sd": point.sd, "tau_syn": point.tau_syn, **net.neuron()}
     scale = {"mean": point.sd, "sd": point.sd, "V_th": point.sd, "V_reset": point.sd, "tau_m": net.tau_m,
              "t_ref": np.maximum(net.t_ref, 0.1 * net.tau_m), "tau_syn": np.maximum(point.tau_syn, 1e-300)}  # fmt: skip
     speed = np.max([np.abs(v) / scale[k] for k, v in moved.items()], axis=0)
     h = 1e-3 / np.where(speed > 0.0, speed, 1.0)
 
     def at(step: float) -> Array:
-        x = {k: v + step * h * moved[k] if k in moved else v for k, v in start.items()}
+        x: dict[str, Any] = {k: v + step * h * moved[k] if k in moved else v for k, v in start.items()}
         return np.asarray(frequency_response(f[..., None], **x, method=point.method, synaptic_filter=False))
 
     return (8.0 * (at(1.0) - at(-1.0)) - (at(2.0) - at(-2.0))) / (12.0 * h)
@@ -181,7 +182,8 @@ def _coupling_motion(net: LIFNetwork, f: Array, J: Array, field: str, place: tup
         # The product is linear in each of them; at zero it is taken from the value with this entry set to one.
         matrix = np.array(getattr(net, field))
         matrix[place] = 1.0
-        out[(..., *place)] = coupling(net.replace(**{field: matrix}), f)[(..., *place)]
+        entry: Any = (..., *place)
+        out[entry] = coupling(net.replace(**{field: matrix}), f)[entry]
     elif field == "tau_m":
         out[..., place[0], :] = J[..., place[0], :] / net.tau_m[place[0]]
     elif field == "tau_syn":

@@ -14,7 +14,6 @@ from automfm_hpc.lif.compiled import jit
 from automfm_hpc.lif.network import LIFNetwork
 from automfm_hpc.lif.rates import point
 
-
 _BEND = 0.3  # error of a step, relative to the rates, above which it is taken again
 _SHORTEST = 1e-3  # of the relaxation time
 

@@ -30,7 +30,17 @@ from automfm_hpc.lif import checks
 from automfm_hpc.lif.checks import Array
 from automfm_hpc.lif.compiled import jit
 from automfm_hpc.lif.cylinder import _expm1_over, mellin, mellin_pair, saddle
-from automfm_hpc.lif.rates import _FAR, ALPHA, EXPANSION, SECOND_ORDER, _rate, _rate_jet, method_code, neuron_columns, refuse_negative
+from automfm_hpc.lif.rates import (
+    _FAR,
+    ALPHA,
+    EXPANSION,
+    SECOND_ORDER,
+    _rate,
+    _rate_jet,
+    method_code,
+    neuron_columns,
+    refuse_negative,
+)
 
 _SQRT2 = math.sqrt(2.0)
 

@@ -9,6 +9,8 @@ the population-averaged spike trains.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -18,6 +20,11 @@ from automfm_hpc.lif.delays import delay_factors
 from automfm_hpc.lif.network import LIFNetwork
 from automfm_hpc.lif.response import frequency_response
 from automfm_hpc.lif.working_point import WorkingPoint
+
+
+class LIFWarning(UserWarning):
+    """The theory is used where it is not to be trusted."""
+
 
 _NYQUIST_START = 241
 _NYQUIST_ROUNDS = 12
@@ -74,6 +81,11 @@ def unstable_modes(net: LIFNetwork, point: WorkingPoint, *, highest: float = 500
     det(1 - W) is followed from f = 0 to `highest` (Hz), where it is near 1; each growing solution (zero with
     Re s > 0) turns its phase. The frequencies are refined until no phase step exceeds half a radian.
     """
+    return modes_counted(followed_determinant(net, point, highest=highest)[1])
+
+
+def followed_determinant(net: LIFNetwork, point: WorkingPoint, *, highest: float = 5000.0) -> tuple[Array, Array]:
+    """Frequencies (Hz) and det(1 - W) along them, so dense that the phase never steps by half a radian."""
     f = np.concatenate([[0.0], np.geomspace(0.3, highest, _NYQUIST_START)])
     eye = np.eye(net.size)
     values = np.linalg.det(eye - effective_connectivity(net, point, f))
@@ -85,9 +97,41 @@ def unstable_modes(net: LIFNetwork, point: WorkingPoint, *, highest: float = 500
         middle = 0.5 * (f[wide] + f[wide + 1])
         more = np.linalg.det(eye - effective_connectivity(net, point, middle))
         f, values = np.insert(f, wide + 1, middle), np.insert(values, wide + 1, more)
+    return f, values
+
+
+def modes_counted(values: Array) -> int:
+    """Growing solutions, from det(1 - W) followed over frequency."""
     turn = np.angle(values[1:] / values[:-1]).sum()
     # A mirror-symmetric contour: twice the phase over 2 pi; det -> 1, so the total is a multiple of pi.
     return round(float(-(turn - np.angle(values[-1])) / np.pi))
+
+
+def trusted_frequency(net: LIFNetwork) -> float:
+    """Frequency (Hz) up to which the response to first order in sqrt(tau_syn) holds: 2 pi f tau_syn = 1/2."""
+    slowest = float(net.tau_syn.max())
+    return 0.25e3 / (np.pi * slowest) if slowest > 0.0 else np.inf
+
+
+def check_growth(net: LIFNetwork, point: WorkingPoint, *, where: str) -> None:
+    """Raise LIFError if a mode grows; warn if it does so only where the theory of the synapses does not hold."""
+    if not unstable_modes(net, point):
+        return
+    from automfm_hpc.lif.growth import growing_modes
+
+    modes = growing_modes(net, point)
+    said = ", ".join(f"{m.frequency:.4g} Hz (by {m.growth:.3g} per s)" for m in modes)
+    limit = trusted_frequency(net)
+    if min(m.frequency for m in modes) <= limit:
+        raise LIFError(
+            f"the working point is unstable: modes grow at {said}", where=where,
+            remedy="Change delays, weights or input, or pass check_stability=False.",
+        )  # fmt: skip
+    warnings.warn(
+        f"{where}: in the theory modes grow at {said}, above the {limit:.0f} Hz to which its treatment of the "
+        "synapses holds; near these frequencies the spectra are not to be trusted",
+        LIFWarning, stacklevel=4,
+    )  # fmt: skip
 
 
 def cross_spectra(net: LIFNetwork, point: WorkingPoint, frequency: ArrayLike, *, check_stability: bool = True) -> Array:
@@ -98,16 +142,16 @@ def cross_spectra(net: LIFNetwork, point: WorkingPoint, frequency: ArrayLike, *,
     LIFError
         If the network has no sizes N, or the linearised network is unstable, so that no stationary spectrum
         exists (switch the check off with check_stability=False).
+
+    Warns
+    -----
+    LIFWarning
+        If modes grow only at frequencies above `trusted_frequency`, where theory cannot tell.
     """
     if net.N is None:
         raise LIFError("power spectra need the population sizes N", where="cross_spectra")
     if check_stability:
-        growing = unstable_modes(net, point)
-        if growing:
-            raise LIFError(
-                f"the working point is unstable: {growing} growing modes", where="cross_spectra",
-                remedy="Change delays, weights or input, or pass check_stability=False.",
-            )  # fmt: skip
+        check_growth(net, point, where="cross_spectra")
     P = propagator(net, point, frequency)
     return (P * (point.rates / net.N)) @ np.swapaxes(P.conj(), -1, -2)
 

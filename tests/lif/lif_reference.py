@@ -69,3 +69,54 @@ def working_points(count, seed, sd=(1.0, 12.0), mean=(-10.0, 40.0)):
     """Random (mean, sd) pairs in mV."""
     rng = np.random.default_rng(seed)
     return rng.uniform(*mean, count), rng.uniform(*sd, count)
+
+
+def _half_moments(highest, b):
+    """int_0^inf q^(3/2 + m) exp(-q^2/2 + b q) dq for m = 0..highest, by a recurrence stable for the sign of b."""
+    half = mp.mpf(1) / 2
+
+    def one(p):
+        return mp.gamma(p + 1) * mp.exp(b * b / 4) * mp.pcfu(p + half, -b)
+
+    if b >= 0:
+        out = [one(3 * half), one(5 * half)]
+        for m in range(2, highest + 1):
+            out.append(b * out[-1] + (3 * half + m - 1) * out[-2])
+        return out
+    out = [mp.mpf(0)] * (highest + 1)
+    out[highest], out[highest - 1] = one(3 * half + highest), one(3 * half + highest - 1)
+    for m in range(highest - 2, -1, -1):
+        out[m] = (out[m + 2] - b * out[m + 1]) / (3 * half + m + 1)
+    return out
+
+
+def exit_moments(drift, size=16):
+    """Mean and variance of the current over sqrt(2) at crossings under a constant drift; see lif.boundaries."""
+    a, root = mp.mpf(-abs(drift)), mp.sqrt(2)
+    hermite = [[mp.mpf(1)], [mp.mpf(0), mp.mpf(1)]]
+    for k in range(1, size):
+        following = [mp.mpf(0), *hermite[k]]
+        for i, value in enumerate(hermite[k - 1]):
+            following[i] -= k * value
+        hermite.append(following)
+    plain = _half_moments(size + 2, -root * a)
+    matrix, right = mp.matrix(size + 1, size + 1), mp.matrix(size + 1, 1)
+    right[0] = 1
+    for m in range(size + 1):
+        matrix[0, m] = plain[m] / plain[0]
+    for n in range(1, size + 1):
+        growth = a + mp.sqrt(a * a + 2 * n)
+        shift = root * a - root * growth
+        power = [mp.mpf(0)] * (n + 1)
+        for k, value in enumerate(hermite[n]):
+            for j in range(k + 1):
+                power[j] += value * mp.binomial(k, j) * shift ** (k - j)
+        moments = _half_moments(size + n, growth / root - root * a)
+        row = [sum(power[j] * moments[m + j] for j in range(n + 1)) for m in range(size + 1)]
+        for m in range(size + 1):
+            matrix[n, m] = row[m] / max(abs(v) for v in row)
+    found = mp.lu_solve(matrix, right)
+    weights = plain if drift <= 0 else _half_moments(size + 2, mp.mpf(0))
+    total, first, second = (sum(found[m] * weights[m + k] for m in range(size + 1)) for k in range(3))
+    mean, square = first / total, second / total
+    return float(mean / root + mp.mpf(drift)), float((square - mean * mean) / 2)

@@ -11,33 +11,54 @@ from automfm_hpc.lif.gradients import FIELDS, rate_gradient, spectrum_gradient
 from automfm_hpc.lif.heterogeneity import distributed_rate, distributed_working_point
 
 
-@pytest.mark.parametrize("field", FIELDS)
-def test_rate_gradients_equal_differences_of_solutions(field):
-    net = lif.LIFNetwork.load("microcircuit")
-    gradient = rate_gradient(net, lif.working_point(net), field)
+def difference(net, field, place, function):
+    """d function(net)/d net.field[place] by central differences of fourth order."""
     value = np.asarray(getattr(net, field))
-    place = (3, 3) if value.ndim == 2 else (3,)
     h = 1e-3 * max(abs(float(value[place])), 0.1)
-    solved = []
+    found = []
     for step in (-2 * h, -h, h, 2 * h):
         changed = np.array(value)
         changed[place] += step
-        solved.append(lif.self_consistent_rates(net.replace(**{field: changed})).rates)
-    numeric = (8 * (solved[2] - solved[1]) - (solved[3] - solved[0])) / (12 * h)
-    np.testing.assert_allclose(gradient[(slice(None), *place)], numeric, rtol=2e-6, atol=1e-9)
+        found.append(function(net.replace(**{field: changed})))
+    return (8 * (found[2] - found[1]) - (found[3] - found[0])) / (12 * h)
 
 
-def test_spectrum_gradient_predicts_a_small_change():
+def mixed_synapses():
+    net = lif.LIFNetwork.load("microcircuit")
+    return net.replace(tau_syn=np.tile([0.5, 1.2], 4), tau_syn_ext=np.full(8, 0.8))
+
+
+@pytest.mark.parametrize("method", ["shift", "expansion", "second_order"])
+@pytest.mark.parametrize("field", FIELDS)
+def test_rate_gradients_equal_differences_of_solutions(field, method):
+    for net in (lif.LIFNetwork.load("microcircuit"), mixed_synapses()):
+        place = (3, 3) if np.ndim(getattr(net, field)) == 2 else (3,)
+        gradient = rate_gradient(net, lif.working_point(net, method=method), field)[(slice(None), *place)]
+        numeric = difference(net, field, place, lambda n: lif.self_consistent_rates(n, method=method).rates)
+        np.testing.assert_allclose(gradient, numeric, rtol=0, atol=2e-7 * np.abs(numeric).max())
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_spectrum_gradients_equal_differences_of_spectra(field):
+    f = np.array([5.0, 60.0, 200.0])
+
+    def spectra(net):
+        return lif.power_spectra(net, lif.working_point(net), f, check_stability=False)
+
+    net = mixed_synapses()
+    place = (3, 2) if field in ("K", "J") else (3, 3) if field in ("K_ext", "J_ext") else (3,)
+    ours = spectrum_gradient(net, lif.working_point(net), f, field, place)
+    numeric = difference(net, field, place, spectra)
+    np.testing.assert_allclose(ours, numeric, rtol=0, atol=2e-7 * np.abs(numeric).max())
+
+
+def test_gradients_refuse_what_has_none():
     net = lif.LIFNetwork.load("brunel2000")
-    point, f = lif.working_point(net), np.array([5.0, 60.0])
-    slope = spectrum_gradient(net, point, f, "J", (0, 1))
-    J = np.array(net.J)
-    J[0, 1] *= 1.00002
-    changed = net.replace(J=J)
-    after = lif.power_spectra(changed, lif.working_point(changed), f)
-    np.testing.assert_allclose(after - lif.power_spectra(net, point, f), slope * (J - net.J)[0, 1], rtol=3e-3)
     with pytest.raises(LIFError, match="unknown field"):
-        rate_gradient(net, point, "weights")
+        rate_gradient(net, lif.working_point(net), "weights")
+    with pytest.raises(LIFError, match="root of tau_syn"):
+        rate_gradient(net, lif.working_point(net), "tau_syn")
+    assert np.isfinite(rate_gradient(net, lif.working_point(net), "tau_m")).all()
 
 
 def test_rate_dynamics_rest_at_the_fixed_point_and_reach_it():

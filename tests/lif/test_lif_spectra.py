@@ -3,6 +3,7 @@
 import mpmath as mp
 import numpy as np
 import pytest
+from lif_reference import response
 
 from automfm_hpc import lif
 from automfm_hpc.errors import LIFError
@@ -112,8 +113,58 @@ def test_nyquist_counts_growing_modes(bos):
     assert (
         abs(det(z)) < 1e-9 and z.real == pytest.approx(284.32, abs=0.01) and z.imag == pytest.approx(-6.342, abs=0.01)
     )
-    with pytest.raises(LIFError, match=r"unstable: 2 growing modes.*check_stability"):
+    (mode,) = lif.growing_modes(net, point)
+    assert mode.frequency == pytest.approx(z.real, rel=1e-9)
+    assert mode.growth == pytest.approx(-2 * np.pi * z.imag, rel=1e-8)
+    # At 284 Hz the theory of the synapses does not hold (2 pi f tau_syn = 0.9): the figure comes with a warning.
+    with pytest.warns(lif.LIFWarning, match=r"modes grow at 284.3 Hz.*above the 159 Hz"):
         lif.power_spectra(net, point, [10.0])
+
+
+def test_a_growing_mode_within_the_theory_is_an_error():
+    net = lif.LIFNetwork.load("brunel2000")
+    J = np.array(net.J)
+    J[:, 1] *= 1.6  # inhibition that oscillates with its delay
+    unstable = net.replace(J=J, delay=np.full((2, 2), 3.0))
+    point = lif.working_point(unstable)
+    modes = lif.growing_modes(unstable, point)
+    assert modes and modes[0].growth > 0
+    with pytest.raises(LIFError, match=r"modes grow at .* Hz.*check_stability"):
+        lif.power_spectra(unstable, point, [10.0])
+    assert lif.growing_modes(net, lif.working_point(net)) == ()
+
+
+def test_the_growing_mode_solves_the_delay_system_of_mpmath(bos):
+    """det(1 - W) at the complex frequency found, from responses and truncated Gaussian delays done in mpmath."""
+    net, _ = bos
+    point = lif.working_point(net)
+    (mode,) = lif.growing_modes(net, point)
+
+    def determinant(z):
+        s = 2j * mp.pi * z / 1000
+        W = mp.matrix(8, 8)
+        factor = {}
+        for d, e in {(d, e) for d, e in zip(net.delay.ravel(), net.delay_sd.ravel(), strict=True)}:
+            weight, value = (
+                mp.quad(lambda t, k=k, d=d, e=e: mp.exp(-((t - d) ** 2) / (2 * e * e) - k * s * t),
+                        mp.linspace(0, d + 12 * e, 12)) for k in (0, 1)
+            )  # fmt: skip
+            factor[d, e] = value / weight
+        for i in range(8):
+            cell = {k: float(v[i]) for k, v in net.neuron().items()}
+            n = response(z, float(point.mean[i]), float(point.sd[i]), float(point.tau_syn[i]), cell)
+            for j in range(8):
+                d = factor[net.delay[i, j], net.delay_sd[i, j]]
+                W[i, j] = n * 1e-3 * net.tau_m[i] * net.J[i, j] * net.K[i, j] * d / (1 + s * net.tau_syn[j])
+        return mp.det(mp.eye(8) - W)
+
+    with mp.workdps(20):
+        z = mp.mpc(mode.frequency, -mode.growth / (2 * np.pi))
+        slope = (determinant(z + 1e-3) - determinant(z - 1e-3)) / 2e-3
+        assert abs(determinant(z) / slope) < 1e-6  # the zero lies nearer than 1e-6 Hz
+
+
+def test_cross_spectra_are_hermitian_and_need_sizes():
     calm = lif.LIFNetwork.load("brunel2000")
     S = lif.cross_spectra(calm, lif.working_point(calm), [1.0, 50.0])
     np.testing.assert_allclose(S, np.swapaxes(S.conj(), 1, 2), rtol=1e-12)
