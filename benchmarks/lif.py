@@ -19,7 +19,7 @@ import numpy as np  # noqa: E402
 
 from automfm_hpc import lif  # noqa: E402
 
-BARS = {"response": 200.0, "rates": 50.0, "f_I": 10.0}
+BARS = {"response": 200.0, "rates": 50.0, "f_I": 10.0, "many": 3.0}
 
 
 def best(task: Callable[[], Any], repeats: int) -> tuple[float, Any]:
@@ -68,6 +68,18 @@ def rates(exp: Any) -> dict[str, Any]:
     return entry("rates", ours, theirs, float(np.abs(found.rates / nu - 1).max()), "NNMT stops at 1e-7")
 
 
+def many(count: int = 500) -> dict[str, Any]:
+    """Self-consistent rates of many microcircuits in one call against one by one, both by this program."""
+    net = lif.LIFNetwork.load("microcircuit")
+    nu_ext = np.random.default_rng(1).uniform(6.0, 12.0, (count, 8))
+    together, found = best(lambda: lif.rates_of_many(net, nu_ext=nu_ext), 5)
+    one_by_one, each = best(lambda: [lif.self_consistent_rates(net.replace(nu_ext=row)).rates for row in nu_ext], 2)
+    difference = float(np.abs(found.rates / np.array(each) - 1).max())
+    result = entry("many", together, one_by_one, difference, f"{count} drives; the other column is one by one")
+    result["converged"] = int(found.converged.sum())
+    return result
+
+
 def f_I(exp: Any, low: float, high: float, sd: float) -> dict[str, Any]:
     """Rate over 1e5 means, exponential synapses by shift."""
     mean = np.linspace(low, high, 100_000)
@@ -100,6 +112,7 @@ def main() -> None:
         "f_I_0_40_sd10": f_I(exp, 0.0, 40.0, 10.0),
         "f_I_-20_100_sd5": f_I(exp, -20.0, 100.0, 5.0),
         "f_I_0_60_sd1": f_I(exp, 0.0, 60.0, 1.0),
+        "rates_of_many_500": many(),
     }
     if options.json:
         print(json.dumps({"nnmt": "1.3.0", "numpy": np.__version__, "results": report}, indent=2))
