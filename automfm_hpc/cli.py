@@ -91,7 +91,7 @@ def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: A
 
     from automfm_hpc import stages
     from automfm_hpc.description import load
-    from automfm_hpc.experiment import working_experiment, working_points
+    from automfm_hpc.experiment import presynaptic_statistics, working_experiment, working_points
     from automfm_hpc.plan import make_plan, read_working_points
 
     origin = arguments.working_points or origin
@@ -103,8 +103,10 @@ def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: A
     if arguments.mean_in_degree:
         changes["heterogeneous"] = False
 
-    def planned(points: Any) -> Any:
-        plan = make_plan(network, points=arguments.points, seed=arguments.seed, working_points=points)
+    def planned(points: Any, presynaptic: Any = ()) -> Any:
+        kept = [p.only(not arguments.equal_rates, not arguments.poisson) for p in presynaptic]
+        plan = make_plan(network, points=arguments.points, seed=arguments.seed, working_points=points,
+                         presynaptic=() if arguments.equal_rates and arguments.poisson else kept)
         return replace(plan, sampling=replace(plan.sampling, **changes))
 
     if origin == "network":
@@ -116,7 +118,8 @@ def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: A
                     stages.prepare_nest(network, _logger(pool))
                 stages.prepare(run, network)
         experiment = working_experiment(network, root=arguments.seed)
-        points = working_points(stages.spike(run, experiment, pool, _logger(pool)), experiment)
+        trials = stages.spike(run, experiment, pool, _logger(pool))
+        return planned(working_points(trials, experiment), presynaptic_statistics(trials, experiment))
     return planned(points)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from automfm_hpc.errors import StoreError, UsageError
 from automfm_hpc.network import Network
+from automfm_hpc.presynaptic import PresynapticStatistics
 from automfm_hpc.protocols import Protocol, constant
 from automfm_hpc.provenance import content_hash, seed_for
 
@@ -30,6 +31,7 @@ MEASURES = {  # name -> (units, what it is)
 WORKING_FRACTIONS = (0.04, 0.2, 0.4, 0.6, 0.8)  # of an input's range
 MOST_CELLS = 50_000  # larger networks are run at a scale that leaves this many
 BIN = 1.0  # ms
+LEAST_RATE = 0.5  # Hz: slower populations say nothing of their spread and regularity
 
 
 @dataclass(frozen=True)
@@ -203,3 +205,26 @@ def working_points(rates: Any, experiment: Experiment) -> dict[str, tuple[float,
     for name in experiment.network.population_names:
         points[name] = tuple(round(float(r), 4) for r in mean.sel(name=name).values)
     return points
+
+
+def presynaptic_statistics(rates: Any, experiment: Experiment) -> tuple[PresynapticStatistics, ...]:
+    """Spread of rates and regularity of every population that sends, over its mean rate, averaged over seeds.
+
+    The spread is that of the rates themselves: the variance that counting spikes for so long adds, Fano factor times
+    rate over duration, is taken off. Cells too slow to show their regularity count as Poisson.
+    """
+    seconds = experiment.protocols[0].duration / 1000.0
+    senders = {p.source for p in experiment.network.projections}
+    found = []
+    for name in (n for n in experiment.network.population_names if n in senders):
+        mean, sd, cv, fano = (rates[k].mean("seed").sel(name=name).values for k in ("rate", "rate_sd", "cv", "fano"))
+        fires = mean > LEAST_RATE
+        if not fires.any():
+            continue
+        counted = np.where(np.isfinite(fano), fano, 1.0) * mean / seconds
+        rate_cv = np.sqrt(np.maximum(sd**2 - counted, 0.0))[fires] / mean[fires]
+        order = np.unique(np.round(mean[fires], 4), return_index=True)[1]
+        isi_cv = np.where(np.isfinite(cv), cv, 1.0)[fires]
+        columns = (mean[fires], rate_cv, isi_cv)
+        found.append(PresynapticStatistics(name, *(tuple(np.round(c[order], 4).tolist()) for c in columns)))
+    return tuple(found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from automfm_hpc.errors import PlanError, suggest
 from automfm_hpc.network import Network
+from automfm_hpc.presynaptic import PresynapticStatistics
 from automfm_hpc.provenance import canonical_json, content_hash, seed_for
 from automfm_hpc.remap import Cell, MeanFieldParameters, remap
 
@@ -150,12 +151,15 @@ class Plan:
     seed : int
     sampling : Sampling
     grids : tuple of Grid
+    presynaptic : tuple of PresynapticStatistics
+        Spread and regularity of sources; a source without them is Poisson trains of equal rates.
     """
 
     network: Network
     seed: int
     sampling: Sampling
     grids: tuple[Grid, ...]
+    presynaptic: tuple[PresynapticStatistics, ...] = ()
     _parameters: list[MeanFieldParameters] = field(default_factory=list, compare=False, repr=False)
 
     @property
@@ -184,8 +188,11 @@ class Plan:
         return tuple(sorted(tasks, key=lambda t: -len(self.grid(t.population).axes)))
 
     def to_dict(self) -> dict[str, Any]:
-        return {"format": FORMAT, "seed": self.seed, "network": self.network.to_dict(),
+        data = {"format": FORMAT, "seed": self.seed, "network": self.network.to_dict(),
                 "sampling": asdict(self.sampling), "grids": [asdict(g) for g in self.grids]}
+        if self.presynaptic:  # plans without keep the identity they had before there were any
+            data["presynaptic"] = [p.to_dict() for p in self.presynaptic]
+        return data
 
     @staticmethod
     def from_dict(data: Mapping[str, Any], where: str = "plan") -> Plan:
@@ -195,7 +202,9 @@ class Plan:
                                 remedy="Use the program's version that wrote it, or plan anew.")
             grids = tuple(Grid(g["population"], tuple(g["axes"]), tuple(tuple(c) for c in g["coordinates"]),
                                tuple(g["chunk_shape"])) for g in data["grids"])
-            return Plan(Network.from_dict(data["network"], where), data["seed"], Sampling(**data["sampling"]), grids)
+            known = tuple(PresynapticStatistics.from_dict(p) for p in data.get("presynaptic", ()))
+            network = Network.from_dict(data["network"], where)
+            return Plan(network, data["seed"], Sampling(**data["sampling"]), grids, known)
         except (KeyError, TypeError) as error:
             raise PlanError(f"is not a plan ({error})", where=where, remedy="Run `automfm plan` again.") from None
 
@@ -218,6 +227,7 @@ def make_plan(
     sampling: Sampling | None = None,
     seed: int = 1,
     working_points: Mapping[str, tuple[float, ...]] | None = None,
+    presynaptic: Iterable[PresynapticStatistics] = (),
 ) -> Plan:
     """Lay out the grids around the working points.
 
@@ -232,6 +242,8 @@ def make_plan(
     seed : int
     working_points : mapping, optional
         Rates (Hz) by population and input; default: the description's.
+    presynaptic : iterable of PresynapticStatistics
+        What is known of the sources' spread and regularity; default: Poisson trains of equal rates.
 
     Raises
     ------
@@ -247,7 +259,7 @@ def make_plan(
     if sampling is None:
         sampling = Sampling(transient=max(250.0, 5.0 * _slowest(network)))
     grids = tuple(_grid(network, cell, points, known) for cell in parameters.cells)
-    return Plan(network, seed, sampling, grids)
+    return Plan(network, seed, sampling, grids, tuple(presynaptic))
 
 
 def _slowest(network: Network) -> float:

@@ -6,7 +6,9 @@ point's rate is small enough or its budget is spent. A chunk's result depends on
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,15 +16,20 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from automfm_hpc import nest_models
+from automfm_hpc.afferents import afferents, explicit
 from automfm_hpc.errors import SimulationError
 from automfm_hpc.plan import LEAST_CELLS, Plan, Sampling, Task
+from automfm_hpc.presynaptic import PresynapticStatistics, Trains, statistics_of
 from automfm_hpc.provenance import seed_for
 from automfm_hpc.remap import Cell, CellInputs, Channel
 from automfm_hpc.spikes import isi_cv
 
 FloatArray = NDArray[np.float64]
+NOTHING_KNOWN: Mapping[str, PresynapticStatistics] = MappingProxyType({})
 MAX_ROUNDS = 8
 ROUND_CELLS = 6000  # most cells in one kernel, to bound its memory
+ROUND_EVENTS = 4e6  # most spikes given to one kernel, for the same reason
+TRAIN_DELAY = 1.0  # ms: more than a step, or NEST exchanges spikes at every step
 ADAPTATION_INTERVAL = 10.0  # ms
 
 
@@ -99,8 +106,9 @@ def reset_kernel(seed: int, dt: float, communicator: int | None = None) -> Any:
 
 
 def drive_cells(cell: Cell, inputs: CellInputs, rates: FloatArray, sampling: Sampling, seed: int,
-                communicator: int | None = None) -> Sample:
-    """Simulate isolated cells with independent Poisson inputs.
+                communicator: int | None = None,
+                presynaptic: Mapping[str, PresynapticStatistics] = NOTHING_KNOWN) -> Sample:
+    """Simulate isolated cells with independent inputs.
 
     Parameters
     ----------
@@ -108,17 +116,22 @@ def drive_cells(cell: Cell, inputs: CellInputs, rates: FloatArray, sampling: Sam
     inputs : CellInputs
         Of n cells.
     rates : (n_cell, n_axis) array
-        Rates (Hz) of one presynaptic cell of each source.
+        Mean rates (Hz) of each source's cells.
     sampling : Sampling
         Resolution, transient and window.
     seed : int
         NEST's `rng_seed`.
     communicator : int, optional
         For a NEST built with MPI: Fortran handle of a communicator of one rank.
+    presynaptic : Mapping
+        Source -> spread and regularity of its cells; other sources are Poisson trains of equal rates.
     """
     nest = reset_kernel(seed, sampling.dt, communicator)
-    arrivals = inputs.events * rates[:, cell.channel_axis]  # Hz
-    nodes = build_cells(nest, cell, arrivals, inputs.quantum, sampling.dt)
+    reaching = afferents(cell, inputs, rates, presynaptic, sampling.transient + sampling.window, sampling.dt,
+                         np.random.default_rng(seed_for(seed, "afferents")))
+    nodes = build_cells(nest, cell, reaching.arrivals, inputs.quantum, sampling.dt)
+    for channel, trains in reaching.trains.items():
+        connect_trains(nest, cell, nodes, channel, trains, sampling.dt)
     recorder = nest.Create("spike_recorder", params={"start": sampling.transient})
     nest.Connect(nodes, recorder)
     meter = None
@@ -161,6 +174,23 @@ def _builtin_cells(nest: Any, cell: Cell, arrivals: FloatArray, quantum: FloatAr
     return nodes
 
 
+def connect_trains(nest: Any, cell: Cell, nodes: Any, channel: int, trains: Trains, dt: float) -> None:
+    """Give every cell the spikes of its presynaptic cells through one receptor."""
+    if not trains.cell.size:
+        return
+    c, many = cell.channels[channel], len(cell.channels) > 1
+    sign = -1.0 if not cell.neuron.multireceptor and c.E_rev is not None and not c.excitatory else 1.0
+    cut = np.searchsorted(trains.cell, np.arange(len(nodes) + 1))
+    times, weights = np.round(trains.step * dt, 6), sign * c.weight * trains.synapses
+    some = [k for k in range(len(nodes)) if cut[k + 1] > cut[k]]
+    generators = nest.Create("spike_generator", len(some), params=[
+        {"spike_times": times[cut[k] : cut[k + 1]], "spike_weights": weights[cut[k] : cut[k + 1]]} for k in some])
+    # NESTML numbers the ports from 1, but a model with a single port has no numbers: it takes 0.
+    receptor = channel + 1 if cell.neuron.multireceptor and many else 0
+    nest.Connect(generators, nodes[some], "one_to_one",
+                 {"weight": 1.0, "delay": TRAIN_DELAY, "receptor_type": receptor})
+
+
 def builtin_parameters(cell: Cell) -> dict[str, float]:
     """Parameters for `nest.Create` of NEST's models with one excitatory and one inhibitory receptor."""
     parameters = dict(cell.parameters)
@@ -200,7 +230,7 @@ def simulate_chunk(plan: Plan, task: Task, communicator: int | None = None) -> d
         Arrays of the chunk's shape: rate (Hz), rate_sem (Hz), rate_sd over cells (Hz), adaptation (pA), cv,
         n_cells, neuron_seconds, converged (0 or 1).
     """
-    cell, sampling = plan.parameters.cell(task.population), plan.sampling
+    cell, sampling, presynaptic = plan.parameters.cell(task.population), plan.sampling, statistics_of(plan.presynaptic)
     points = plan.grid(task.population).points(task)
     tallies = [_Tally(cell) for _ in points]
     wanted = np.full(len(points), min(sampling.first_cells, sampling.affordable))
@@ -208,7 +238,8 @@ def simulate_chunk(plan: Plan, task: Task, communicator: int | None = None) -> d
         if not wanted.any():
             break
         with nest_models.nest_failures(task.population):
-            _round(cell, sampling, points, tallies, wanted, seed_for(task.seed, round_number), communicator)
+            _round(cell, sampling, points, tallies, wanted, seed_for(task.seed, round_number), communicator,
+                   presynaptic)
         wanted = np.array([t.more_cells(sampling) for t in tallies])
     shape = tuple(b - a for a, b in task.slices)
     rows = [t.summary(sampling) for t in tallies]
@@ -216,22 +247,30 @@ def simulate_chunk(plan: Plan, task: Task, communicator: int | None = None) -> d
 
 
 def _round(cell: Cell, sampling: Sampling, points: FloatArray, tallies: list[_Tally], wanted: NDArray[np.int_],
-           seed: int, communicator: int | None) -> None:
+           seed: int, communicator: int | None, presynaptic: Mapping[str, PresynapticStatistics]) -> None:
     """Add `wanted` new cells to each point, in as many kernels as memory asks for."""
     rng = np.random.default_rng(seed)
     drawn = [draw_inputs(cell, int(n), rng, sampling.heterogeneous) for n in wanted]
     inputs = CellInputs(*(np.concatenate([getattr(d, k) for d in drawn]) for k in ("pairs", "events", "quantum")))
     rates = np.repeat(points, wanted, axis=0)
+    at_once = _cells_at_once(cell, inputs, rates, sampling, presynaptic)
     parts = [
-        drive_cells(cell, inputs.of(slice(a, a + ROUND_CELLS)), rates[a : a + ROUND_CELLS], sampling,
-                    seed_for(seed, a), communicator)
-        for a in range(0, len(rates), ROUND_CELLS)
+        drive_cells(cell, inputs.of(slice(a, a + at_once)), rates[a : a + at_once], sampling, seed_for(seed, a),
+                    communicator, presynaptic)
+        for a in range(0, len(rates), at_once)
     ]  # fmt: skip
     sample = Sample(*(np.concatenate([getattr(p, k) for p in parts]) for k in ("rate", "adaptation", "cv")))
     ends = np.cumsum(wanted)
     for tally, own, end, n in zip(tallies, drawn, ends, wanted, strict=True):
         here = slice(end - n, end)
         tally.add(own.pairs, Sample(sample.rate[here], sample.adaptation[here], sample.cv[here]))
+
+
+def _cells_at_once(cell: Cell, inputs: CellInputs, rates: FloatArray, sampling: Sampling,
+                   presynaptic: Mapping[str, PresynapticStatistics]) -> int:
+    single = explicit(cell, presynaptic)
+    spikes = (inputs.pairs * rates[:, cell.channel_axis])[:, single].sum() * sampling.seconds_per_cell
+    return int(min(ROUND_CELLS, max(64, ROUND_EVENTS * len(rates) / max(spikes, 1.0))))
 
 
 class _Tally:

@@ -105,7 +105,7 @@ def _draw(p: Projection, available: int, n_target: int, rng: np.random.Generator
     post = np.repeat(np.arange(n_target), K)
     if p.source == p.target and available > 0:
         pre = pre + (pre >= post)  # skip oneself
-    synapses = 1 + _counts(p.synapses.mean - 1.0, p.synapses.sd, pre.size, rng)  # a pair has at least one
+    synapses = 1 + whole_counts(p.synapses.mean - 1.0, p.synapses.sd, pre.size, rng)  # a pair has at least one
     return Connections(pre, post, synapses), bool(with_replacement.any())
 
 
@@ -116,7 +116,7 @@ def _whole(mean: float, sd: float, n: int, rng: np.random.Generator) -> IntArray
     return np.maximum(np.rint(rng.normal(mean, sd, n)), 0).astype(np.int64)
 
 
-def _counts(mean: float, sd: float, n: int, rng: np.random.Generator) -> IntArray:
+def whole_counts(mean: float, sd: float, n: int, rng: np.random.Generator) -> IntArray:
     """Whole numbers from 0 with this mean, also where a normal law would be cut off, and nearly this spread.
 
     Far from 0: a rounded normal law. Near it: negative binomial if the variance exceeds the mean, else binomial.

@@ -15,7 +15,7 @@ from automfm_hpc.plan import Sampling
 from automfm_hpc.protocols import Protocol, constant
 from automfm_hpc.simulate import draw_inputs, drive_cells
 from automfm_hpc.spiking import measure, run_trial
-from automfm_hpc.wiring import _counts, arrivals, draw_wiring, relay_sources
+from automfm_hpc.wiring import arrivals, draw_wiring, relay_sources, whole_counts
 
 BRUNEL, CORTEX, CEREBELLUM = (Network.load(n) for n in ("brunel", "adex_cortex", "cerebellum"))
 
@@ -228,7 +228,7 @@ def test_brunels_network_at_full_scale_fires_at_the_published_rate():
 @pytest.mark.parametrize(("mean", "sd"), [(1.5, 0.76), (160.0, 5.0), (9.5, 0.5), (2.0, 1.0), (1.0, 0.0), (1.4, 0.0)])
 def test_synapses_per_pair_keep_their_mean_and_spread(mean, sd):
     """A normal law rounded and cut at one synapse gave 1.6 for GoC->GrC instead of 1.5: 7 % too much inhibition."""
-    drawn = 1 + _counts(mean - 1.0, sd, 200_000, np.random.default_rng(1))
+    drawn = 1 + whole_counts(mean - 1.0, sd, 200_000, np.random.default_rng(1))
     assert drawn.min() >= 1
     assert drawn.mean() == pytest.approx(mean, abs=5 * max(sd, 0.5) / np.sqrt(200_000))
     if sd:
