@@ -1,0 +1,164 @@
+"""How a population's rate follows its transfer function in time: a short lag, and adaptation to its own rate.
+
+With f(t) = F(y(t)) the rate that the present inputs would give in the long run, and z the population's own recent rate,
+
+    T dnu/dt   = [f + (rho - 1)(f - z)]_+ - nu
+    tau dz/dt  = nu - z
+
+Fixed points are those of F: nu = z = f. A sudden change of f shows rho-fold and decays to its own size as z follows:
+spike-triggered currents answer the rate of the recent past, not the present one. Around a rate the response is
+
+    H(s) = rho (1 + s tau) / (rho + s tau) / (1 + s T).
+
+rho > 1 adapts, rho = 1 does not, rho < 1 facilitates. The three numbers are measured in isolated cells (`response`) at
+several rates and are interpolated at z. With escape noise and noisy synapses cells follow fast inputs nearly at once:
+T is a fraction of a millisecond where they fire much, and a few ms where they are near silence.
+
+N cells of rate nu do not fire nu N spikes a second, but as many as chance will have it: a Poisson number, less what
+their regularity takes away from slow fluctuations. With w(t) the excess of a Poisson number over its mean, the activity
+is A = nu + w - (1 - CV) L w, L a low-pass with its corner at 0.8 nu: white noise of nu/N at high frequencies, CV^2 of it
+at low ones, within 20 % of the spectrum of a gamma renewal process in between (for CV 0.3 to 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automfm_hpc.errors import MeanFieldError
+from automfm_hpc.response import compiled
+
+FloatArray = NDArray[np.float64]
+ComplexArray = NDArray[np.complex128]
+
+
+@dataclass(frozen=True, eq=False)
+class CellResponse:
+    """Numbers of each population at a few of its rates; between them linear, beyond them constant.
+
+    Parameters
+    ----------
+    knots : (n_population, n_knot) array
+        Rates (Hz), increasing.
+    lag : (n_population, n_knot) array
+        T (ms).
+    adaptation : (n_population, n_knot) array
+        rho: immediate over lasting answer to a change.
+    slow : (n_population, n_knot) array
+        tau (ms).
+    irregularity : (n_population, n_knot) array
+        Coefficient of variation of the interspike intervals.
+    """
+
+    knots: FloatArray
+    lag: FloatArray
+    adaptation: FloatArray
+    slow: FloatArray
+    irregularity: FloatArray
+
+    def __post_init__(self) -> None:
+        for name in FIELDS:
+            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=float))
+        shape = self.knots.shape
+        good = len(shape) == 2 and all(getattr(self, name).shape == shape for name in FIELDS)
+        _require(good, "all must have one shape (n_population, n_knot)")
+        _require(bool(np.isfinite(self._all()).all()), "numbers must be finite")
+        _require(bool((np.diff(self.knots, axis=1) > 0).all()), "knots must increase")
+        _require(bool((self._all()[1:] > 0).all()), "lag, adaptation, slow and irregularity must be above 0")
+
+    def _all(self) -> FloatArray:
+        return np.stack([getattr(self, name) for name in FIELDS])
+
+    @staticmethod
+    def immediate(n_population: int) -> CellResponse:
+        """Populations that follow their transfer function at once and do not adapt."""
+        one = np.ones((n_population, 1))
+        return CellResponse(one, 1e-3 * one, one, one, one)
+
+    def at(self, rates: FloatArray) -> FloatArray:
+        """lag (ms), adaptation, slow (ms), irregularity at rates (n_population,) in Hz: (4, n_population)."""
+        return np.array([[np.interp(r, k, row) for r, k, row in zip(rates, self.knots, table, strict=True)]
+                         for table in self._all()[1:]])
+
+    def response(self, frequency: FloatArray, rates: FloatArray) -> ComplexArray:
+        """H at frequencies (n_frequency,) in Hz and rates (n_population,) in Hz: (n_frequency, n_population)."""
+        return shape_of(frequency, *self.at(rates)[:3])
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        return {name: getattr(self, name) for name in FIELDS}
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> CellResponse:
+        return CellResponse(*(np.asarray(arrays[name]) for name in FIELDS))
+
+
+CORNER = 0.8 * 2.0 * np.pi / 1000.0  # of the regular part of the noise, times the rate in Hz: 1/ms
+FIELDS = ("knots", "lag", "adaptation", "slow", "irregularity")
+
+
+def shape_of(frequency: FloatArray, lag: Any, adaptation: Any, slow: Any) -> ComplexArray:
+    """H at frequencies (n_frequency,) in Hz; the numbers (n,) or scalars: (n_frequency, n)."""
+    s = 2.0j * np.pi * np.asarray(frequency, float)[:, None] / 1000.0
+    rho, tau = np.atleast_1d(adaptation), np.atleast_1d(slow)
+    return np.asarray(rho * (1.0 + s * tau) / (rho + s * tau) / (1.0 + s * np.atleast_1d(lag)), complex)
+
+
+class Cells(NamedTuple):
+    """`CellResponse` for compiled code."""
+
+    knots: FloatArray
+    lag: FloatArray
+    adaptation: FloatArray
+    slow: FloatArray
+    irregularity: FloatArray
+
+
+def cells_of(response: CellResponse) -> Cells:
+    return Cells(*(getattr(response, name) for name in FIELDS))
+
+
+@compiled
+def place(knots: FloatArray, rate: float) -> tuple[int, int, float]:
+    """The knots below and above a rate, and the part of the way between them; constant beyond the ends."""
+    n, low = knots.size, 0
+    if n == 1:
+        return 0, 0, 0.0
+    while low < n - 2 and rate >= knots[low + 1]:
+        low += 1
+    return low, low + 1, min(max((rate - knots[low]) / (knots[low + 1] - knots[low]), 0.0), 1.0)
+
+
+@compiled
+def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, z: FloatArray) -> float:
+    """Move rate and recent rate of population i by one step h (ms) towards f; return the rate aimed at, unclipped."""
+    low, high, part = place(c.knots[i], z[i])
+    rho = c.adaptation[i, low] + part * (c.adaptation[i, high] - c.adaptation[i, low])
+    lag = c.lag[i, low] + part * (c.lag[i, high] - c.lag[i, low])
+    slow = c.slow[i, low] + part * (c.slow[i, high] - c.slow[i, low])
+    aim = f + (rho - 1.0) * (f - z[i])
+    before = nu[i]
+    nu[i] += (min(max(aim, 0.0), limit) - before) * (1.0 - np.exp(-h / lag))
+    z[i] += (0.5 * (before + nu[i]) - z[i]) * (1.0 - np.exp(-h / slow))
+    return aim
+
+
+@compiled
+def fire(c: Cells, i: int, N: float, h: float, nu: FloatArray, slow_noise: FloatArray) -> float:
+    """Activity (Hz) of population i in a step h (ms): what N cells of rate nu fire, by chance."""
+    if not np.isfinite(N):
+        return nu[i]
+    mean = nu[i] * N * h / 1000.0
+    excess = (np.random.poisson(mean) - mean) / (N * h / 1000.0)
+    low, high, part = place(c.knots[i], nu[i])
+    cv = c.irregularity[i, low] + part * (c.irregularity[i, high] - c.irregularity[i, low])
+    slow_noise[i] += (excess - slow_noise[i]) * (1.0 - np.exp(-CORNER * nu[i] * h))
+    return nu[i] + excess - (1.0 - cv) * slow_noise[i]
+
+
+def _require(condition: bool, what: str) -> None:
+    if not condition:
+        raise MeanFieldError(what, where="cell response")
