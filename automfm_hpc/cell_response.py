@@ -8,16 +8,17 @@ With f(t) = F(y(t)) the rate that the present inputs would give in the long run,
 Fixed points are those of F: nu = z = f. A sudden change of f shows rho-fold and decays to its own size as z follows:
 spike-triggered currents answer the rate of the recent past, not the present one. Around a rate the response is
 
-    H(s) = rho (1 + s tau) / (rho + s tau) / (1 + s T).
+    H(s) = rho (1 + s tau) / [rho + s tau + s T (1 + s tau)],    s = 2 pi i f.
 
 rho > 1 adapts, rho = 1 does not, rho < 1 facilitates. The three numbers are measured in isolated cells (`response`) at
 several rates and are interpolated at z. With escape noise and noisy synapses cells follow fast inputs nearly at once:
 T is a fraction of a millisecond where they fire much, and a few ms where they are near silence.
 
 N cells of rate nu do not fire nu N spikes a second, but as many as chance will have it: a Poisson number, less what
-their regularity takes away from slow fluctuations. With w(t) the excess of a Poisson number over its mean, the activity
-is A = nu + w - (1 - CV) L w, L a low-pass with its corner at 0.8 nu: white noise of nu/N at high frequencies, CV^2 of it
-at low ones, within 20 % of the spectrum of a gamma renewal process in between (for CV 0.3 to 1).
+their regularity takes away from slow fluctuations. With w(t) the excess of a Poisson number over its mean, the
+activity is A = nu + w - (1 - CV) L w, L a low-pass with its corner at 0.8 nu: white noise of nu/N at high frequencies,
+CV^2 of it at low ones, near the spectrum of a gamma renewal process in between. The peak at its own rate that a very
+regular process (CV below 0.4) has, it lacks; in a population whose cells have different rates that peak is smeared.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def shape_of(frequency: FloatArray, lag: Any, adaptation: Any, slow: Any) -> Com
     """H at frequencies (n_frequency,) in Hz; the numbers (n,) or scalars: (n_frequency, n)."""
     s = 2.0j * np.pi * np.asarray(frequency, float)[:, None] / 1000.0
     rho, tau = np.atleast_1d(adaptation), np.atleast_1d(slow)
-    return np.asarray(rho * (1.0 + s * tau) / (rho + s * tau) / (1.0 + s * np.atleast_1d(lag)), complex)
+    return np.asarray(rho * (1.0 + s * tau) / (rho + s * tau + s * np.atleast_1d(lag) * (1.0 + s * tau)), complex)
 
 
 class Cells(NamedTuple):

@@ -22,7 +22,6 @@ from automfm_hpc.response import (
     FloatArray,
     Response,
     System,
-    bare_floats,
     bare_response,
     bare_system,
     compiled,
