@@ -138,9 +138,10 @@ def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, z
     """Move rate and recent rate of population i by one step h (ms) towards f; return the rate aimed at, unclipped."""
     low, high, part = place(c.knots[i], z[i])
     rho = c.adaptation[i, low] + part * (c.adaptation[i, high] - c.adaptation[i, low])
-    lag = c.lag[i, low] + part * (c.lag[i, high] - c.lag[i, low])
     slow = c.slow[i, low] + part * (c.slow[i, high] - c.slow[i, low])
     aim = f + (rho - 1.0) * (f - z[i])
+    low, high, part = place(c.knots[i], max(aim, nu[i]))
+    lag = c.lag[i, low] + part * (c.lag[i, high] - c.lag[i, low])
     before = nu[i]
     nu[i] += (min(max(aim, 0.0), limit) - before) * (1.0 - np.exp(-h / lag))
     z[i] += (0.5 * (before + nu[i]) - z[i]) * (1.0 - np.exp(-h / slow))

@@ -10,14 +10,17 @@ Means and covariances are those of the realizations. Mesoscopic models of this k
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from automfm_hpc.cell_response import CellResponse, Cells, cells_of, fire, follow
+from automfm_hpc.drive import Drive, beyond, tabulate
 from automfm_hpc.dynamics import Dynamics
+from automfm_hpc.errors import MeanFieldError
 from automfm_hpc.events import Events, empty_events, mark, watch_domain
 from automfm_hpc.filters import Filters, Memory, advance, bare_filters, bare_memory, filters_of, memory_of, read
+from automfm_hpc.provenance import seed_for
 from automfm_hpc.response import (
     FloatArray,
     Response,
@@ -32,6 +35,10 @@ from automfm_hpc.response import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import xarray
+
+    from automfm_hpc.mean_field import MeanField
 
 SETTLE = 300.0  # ms at the first drive before the clock starts
 
@@ -127,3 +134,52 @@ def _sources(rate: float, N: float, h: float) -> float:
     if not np.isfinite(N):
         return rate
     return np.random.poisson(rate * N * h / 1000.0) / (N * h / 1000.0)
+
+
+# --- as labelled data -----------------------------------------------------------------------------
+
+
+def realizations(
+    model: MeanField, drive: Drive, duration: float = 1.0, trials: int = 20, seed: int = 1, dt: float = 0.1,
+    bin_ms: float = 1.0, noise: bool = True,
+) -> xarray.Dataset:  # fmt: skip
+    """The model's finite populations, realized several times; see `MeanField.realizations`."""
+    from automfm_hpc import solution
+
+    cells, dynamics = _parts(model)
+    bin_steps, n_step = round(bin_ms / dt), round(1000.0 * duration / dt)
+    if trials < 1 or bin_steps < 1 or n_step < bin_steps or abs(bin_steps * dt - bin_ms) > 1e-9:
+        raise MeanFieldError(f"{trials} trials of {duration:g} s in bins of {bin_ms:g} ms and steps of {dt:g} ms",
+                             where="realizations", remedy="Bins are whole steps; there is at least one of each.")
+    table = tabulate(drive, model.inputs, np.arange(n_step + 1, dtype=float) * (dt / 1000.0))
+    start = model.stationary_start(table[0])
+    seeds = [seed_for(seed, "realization", k) for k in range(trials)]
+    found = realize(model.system, dynamics, cells, table, start, dt, bin_steps, seeds, noise)
+    described = {name: solution.describe_drive(value) for name, value in drive.items()}
+    untrusted = beyond(model.metadata.get("validity"), model.inputs, table)
+    return _dataset(model, found, described, dt, bin_ms, untrusted)
+
+
+def _parts(model: MeanField) -> tuple[CellResponse, Dynamics]:
+    if model.dynamics is None:
+        raise MeanFieldError("the model has no dynamics: delays, synapses and the cells' own response",
+                             where="realizations", remedy="Measure them: automfm dynamics RUN.")
+    return model.dynamics.cell or CellResponse.immediate(len(model.populations)), model.dynamics
+
+
+def _dataset(model: MeanField, found: Realizations, drive: dict[str, Any], dt: float, bin_ms: float,
+             untrusted: tuple[str, ...]) -> xarray.Dataset:
+    import xarray
+
+    from automfm_hpc import solution
+
+    happened = solution.events_of(model, found.events, dt)
+    n_trial, n_bin, _ = found.activity.shape
+    return xarray.Dataset(
+        {"activity": (("trial", "time", "population"), found.activity, {"units": "Hz"}),
+         "rate": (("time", "population"), found.rate, {"units": "Hz"})},
+        {"population": list(model.populations), "trial": range(n_trial),
+         "time": ("time", (np.arange(n_bin) + 0.5) * bin_ms / 1000.0, {"units": "s"})},
+        {"status": solution.status_of(happened), "warnings": [e["message"] for e in happened] + list(untrusted),
+         "events": happened, "dt_ms": dt, "bin_ms": bin_ms, "drive": drive},
+    )  # fmt: skip

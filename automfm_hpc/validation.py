@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 RASTER_CELLS = 60  # of each population
+REALIZATIONS = 60  # of finite populations, for one protocol
 RETURN = 300.0  # ms after a protocol in which the mean field must come back
 DENSE = 0.2  # part of its source's cells that a cell of a reduced network may be connected to without a note
 
@@ -87,9 +88,14 @@ def compare(model: MeanField, experiment: Experiment, trials: Any, order: int = 
 
 def solve_protocol(model: MeanField, protocol: Protocol,
                    order: int) -> tuple[FloatArray, FloatArray, Mapping[str, Any]]:
-    """Rates and standard deviations (n_population, n_bin) in Hz; status and warnings."""
+    """Rates and standard deviations (n_population, n_bin) in Hz; status and warnings.
+
+    Order 2 of a model whose cells' response in time is known means realizations of its finite populations.
+    """
     drive = {name: _and_back(course, protocol.background[name]) for name, course in protocol.drive().items()}
     duration = (protocol.presimulation + protocol.duration + RETURN) / 1000.0
+    if order == 2 and model.has_cell_response:
+        return _realized(model, protocol, drive, duration)
     solution = model.solve(drive=drive, duration=duration, order=order, every=5)
     times, n_bin = solution["time"].values * 1000.0, round(protocol.duration / BIN)
 
@@ -103,6 +109,21 @@ def solve_protocol(model: MeanField, protocol: Protocol,
         return rate, np.full(rate.shape, np.nan), answer
     variance = np.diagonal(solution["covariance"].values, axis1=1, axis2=2)
     return rate, np.sqrt(np.maximum(at(variance), 0.0)), answer
+
+
+def _realized(model: MeanField, protocol: Protocol, drive: Mapping[str, Any],
+              duration: float) -> tuple[FloatArray, FloatArray, Mapping[str, Any]]:
+    found = model.realizations(drive=drive, duration=duration, trials=REALIZATIONS, bin_ms=BIN)
+    activity = found["activity"].transpose("population", "trial", "time").values
+    first = round(protocol.presimulation / BIN)
+    window = slice(first, first + round(protocol.duration / BIN))
+    T = model.system.T
+    sd = np.stack([validate.exponential(a, float(t), BIN).std(axis=0, ddof=1)[window]
+                   for a, t in zip(activity, T, strict=False)])
+    mean = activity.mean(axis=1)
+    edges = np.stack([mean[:, :first].mean(axis=1), mean[:, -round(0.5 * RETURN / BIN):].mean(axis=1)])
+    warnings = [*found.attrs["warnings"], *_strayed(model, edges)]
+    return mean[:, window], sd, {"status": found.attrs["status"], "warnings": warnings}
 
 
 def _and_back(course: Any, background: float) -> Any:

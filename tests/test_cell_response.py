@@ -1,0 +1,120 @@
+"""Lag, adaptation and chance: against closed forms, and recovered from responses that are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.signal import welch
+
+from automfm_hpc.cell_response import CellResponse, cells_of, fire, follow, shape_of
+from automfm_hpc.cell_response_fit import fit_response
+from automfm_hpc.errors import FitError, MeanFieldError
+from automfm_hpc.response import compiled
+
+ONE = np.ones((1, 1))
+
+
+def response(lag=1.0, rho=2.0, slow=50.0, cv=1.0):
+    return CellResponse(10.0 * ONE, lag * ONE, rho * ONE, slow * ONE, cv * ONE)
+
+
+@compiled
+def course(cells, f, h, start):
+    nu, z = np.array([start]), np.array([start])
+    out = np.empty(f.size)
+    for k in range(f.size):
+        follow(cells, 0, f[k], 1e6, h, nu, z)
+        out[k] = nu[0]
+    return out
+
+
+@compiled
+def spikes(cells, rate, N, h, n, seed):
+    np.random.seed(seed)
+    nu, slow, out = np.array([rate]), np.zeros(1), np.empty(n)
+    for k in range(n):
+        out[k] = fire(cells, 0, N, h, nu, slow)
+    return out
+
+
+@settings(max_examples=20, deadline=None)
+@given(lag=st.floats(0.2, 5.0), rho=st.floats(0.5, 4.0), slow=st.floats(20.0, 200.0), frequency=st.floats(1.0, 60.0))
+def test_small_modulations_pass_with_the_closed_form(lag, rho, slow, frequency):
+    h, periods = 0.05, 4 + int(frequency)
+    t = np.arange(0.0, 1000.0 * periods / frequency, h)
+    wave = np.exp(2j * np.pi * frequency * t / 1000.0)
+    out = course(cells_of(response(lag, rho, slow)), 50.0 + wave.real, h, 50.0) - 50.0
+    late = t > 1000.0 * (periods - 2) / frequency
+    measured = 2.0 * np.mean(out[late] * wave[late].conj())
+    # The rate of a step's end follows the input of its beginning; all transients have died.
+    expected = shape_of(np.array([frequency]), lag, rho, slow)[0, 0]
+    settled = np.exp(-t[late][0] * min(rho, 1.0) / slow)
+    assert abs(measured - expected) < 0.02 * abs(expected) + settled + 2e-3, (measured, expected)
+
+
+def test_a_step_shows_rho_fold_and_decays_to_its_own_size():
+    h = 0.05
+    out = course(cells_of(response(0.2, 3.0, 60.0)), np.full(40000, 20.0), h, 10.0)
+    assert out[round(2.0 / h)] == pytest.approx(10.0 + 3.0 * 10.0, rel=0.06)
+    assert out[-1] == pytest.approx(20.0, rel=1e-6)
+
+
+def test_rates_stay_between_silence_and_the_limit():
+    cells = cells_of(response(0.2, 5.0, 60.0))
+    out = course(cells, np.concatenate([np.full(2000, 100.0), np.zeros(4000)]), 0.1, 50.0)
+    assert out.min() >= 0.0 and out[-1] < 1e-300
+
+
+@pytest.mark.parametrize("cv", [1.0, 0.7, 0.5])
+def test_noise_has_the_spectrum_of_a_renewal_process(cv):
+    """Poisson at high frequencies, CV^2 of it at low ones; gamma renewal (Cox 1962) in between."""
+    rate, N, h = 40.0, 100.0, 0.5
+    found = spikes(cells_of(response(cv=cv)), rate, N, h, 2_000_000, 1)
+    f, power = welch(found, 1000.0 / h, nperseg=4000)
+    relative = power / 2.0 * N / rate  # one-sided density; white noise of nu/N is 1
+    w = 2.0 * np.pi * np.array([8.0, 20.0, 40.0, 60.0, 300.0])
+    p = (1.0 + 1j * w * cv**2 / rate) ** (-1.0 / cv**2)
+    exact = (1.0 - abs(p) ** 2) / abs(1.0 - p) ** 2
+    assert np.allclose(np.interp(w / 2.0 / np.pi, f, relative), exact, atol=0.2, rtol=0.15)
+    assert found.mean() == pytest.approx(rate, rel=2e-3)
+    assert np.interp(4.0, f, relative) == pytest.approx(cv**2, rel=0.25, abs=0.03)
+
+
+def test_infinite_populations_have_no_chance():
+    assert (spikes(cells_of(response()), 30.0, np.inf, 0.1, 100, 1) == 30.0).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(lag=st.floats(0.3, 5.0), rho=st.floats(0.9, 4.0), slow=st.floats(15.0, 120.0), seed=st.integers(0, 999))
+def test_a_known_response_is_recovered(lag, rho, slow, seed):
+    rng = np.random.default_rng(seed)
+    f = np.array([0.5, 1.5, 2.5, 4.5, 6.5, 9.5, 13.5, 19.5, 27.5, 39.5, 56.5])
+    gain, error = np.array([1.05, 0.9]), np.full((2, f.size), 0.01)
+    noise = 0.01 * (rng.standard_normal((2, f.size)) + 1j * rng.standard_normal((2, f.size)))
+    fitted = fit_response(f, gain[:, None] * shape_of(f, lag, rho, slow)[:, 0] + noise, error, 43.0)
+    model = fitted.gain[:, None] * shape_of(f, fitted.lag, fitted.adaptation, fitted.slow)[:, 0]
+    exact = gain[:, None] * shape_of(f, lag, rho, slow)[:, 0]
+    assert np.abs(model - exact).max() < 0.08 * np.abs(exact).max()
+    assert fitted.gain == pytest.approx(gain, abs=0.08)
+    if rho > 1.5 and lag < 1.0 and slow > 30.0:
+        assert fitted.adaptation == pytest.approx(rho, rel=0.2)
+
+
+def test_what_was_not_measured_is_left_out():
+    f = np.array([1.0, 5.0, 20.0, 50.0])
+    known = shape_of(f, 1.0, 2.0, 50.0)[:, 0]
+    fitted = fit_response(f, np.stack([known, np.full(4, np.nan)]), np.full((2, 4), 0.01), 50.0)
+    assert fitted.gain[0] == pytest.approx(1.0, abs=0.05) and np.isnan(fitted.gain[1])
+    with pytest.raises(FitError, match="no source"):
+        fit_response(f, np.full((1, 4), np.nan + 0j), np.full((1, 4), 0.1), 50.0)
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"lag": np.ones((2, 2))}, "one shape"), ({"slow": -ONE}, "above 0"), ({"adaptation": np.nan * ONE}, "finite"),
+])  # fmt: skip
+def test_impossible_numbers_are_refused(change, said):
+    good = {"knots": ONE, "lag": ONE, "adaptation": ONE, "slow": ONE, "irregularity": ONE}
+    with pytest.raises(MeanFieldError, match=said):
+        CellResponse(**(good | change))
