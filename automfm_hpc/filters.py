@@ -27,10 +27,6 @@ class Filters(NamedTuple):
     e: FloatArray  # (n_pathway,)
     chain: FloatArray  # (n_pathway,)
     lag: FloatArray  # (n_pathway,)
-    e_cell: FloatArray  # (n_basis,)
-    lag_cell: FloatArray  # (n_basis,)
-    knots: FloatArray  # (P, n_knot) Hz
-    mixture: FloatArray  # (n_axis, n_knot, n_basis)
 
 
 class Memory(NamedTuple):
@@ -41,8 +37,6 @@ class Memory(NamedTuple):
     first: FloatArray  # (n_pathway,) after the first low-pass of a synapse
     second: FloatArray  # (n_pathway,) after the second
     synaptic: FloatArray  # (n_axis,) sum over an axis's pathways
-    before: FloatArray  # (n_axis,) the same one step earlier
-    cell: FloatArray  # (n_axis, n_basis) after the low-passes of the cell
 
 
 def filters_of(dynamics: Dynamics, system: System, h: float) -> Filters:
@@ -54,8 +48,7 @@ def filters_of(dynamics: Dynamics, system: System, h: float) -> Filters:
     part = np.maximum(dynamics.delay / h - back, 0.0)
     return Filters(
         system.axes[dynamics.axis], dynamics.axis, dynamics.weight, back.astype(np.int64), part, poles,
-        np.exp(-g), g * np.exp(-g), 1.0 / g, np.exp(-h / dynamics.time_constants), dynamics.time_constants / h,
-        dynamics.knots, np.ascontiguousarray(dynamics.mixture),
+        np.exp(-g), g * np.exp(-g), 1.0 / g,
     )  # fmt: skip
 
 
@@ -63,8 +56,7 @@ def memory_of(filters: Filters, system: System, rates: FloatArray) -> Memory:
     """Stationary state at constant rates (M,) in Hz."""
     rows = 1 << int(filters.back.max() + 2).bit_length()
     arrived, synaptic = rates[filters.source], rates[system.axes]
-    cell = np.repeat(synaptic[:, None], filters.e_cell.size, axis=1)
-    return Memory(np.tile(rates, (rows, 1)), arrived, arrived.copy(), arrived.copy(), synaptic, synaptic.copy(), cell)
+    return Memory(np.tile(rates, (rows, 1)), arrived, arrived.copy(), arrived.copy(), synaptic)
 
 
 @compiled
@@ -72,14 +64,13 @@ def bare_filters(f: Filters) -> Filters:
     return Filters(
         bare_integers(f.source), bare_integers(f.axis), bare_floats(f.weight), bare_integers(f.back),
         bare_floats(f.part), bare_integers(f.poles), bare_floats(f.e), bare_floats(f.chain), bare_floats(f.lag),
-        bare_floats(f.e_cell), bare_floats(f.lag_cell), bare_floats(f.knots), bare_floats(f.mixture),
     )  # fmt: skip
 
 
 @compiled
 def bare_memory(m: Memory) -> Memory:
     return Memory(bare_floats(m.past), bare_floats(m.arrived), bare_floats(m.first), bare_floats(m.second),
-                  bare_floats(m.synaptic), bare_floats(m.before), bare_floats(m.cell))  # fmt: skip
+                  bare_floats(m.synaptic))  # fmt: skip
 
 
 @compiled
@@ -88,16 +79,10 @@ def advance(f: Filters, m: Memory, rate: FloatArray, step: int) -> None:
     past, row = m.past, m.past.shape[0] - 1
     for s in range(rate.size):
         past[step & row, s] = rate[s]
-    m.before[:] = m.synaptic
     m.synaptic[:] = 0.0
     for p in range(f.source.size):
         _synapse(f, m, p, step, row)
         m.synaptic[f.axis[p]] += f.weight[p] * m.second[p]
-    for k in range(m.cell.shape[0]):
-        old, new = m.before[k], m.synaptic[k]
-        for b in range(f.e_cell.size):
-            behind = (new - old) * f.lag_cell[b]
-            m.cell[k, b] = new - behind + (m.cell[k, b] - old + behind) * f.e_cell[b]
 
 
 @compiled
@@ -120,26 +105,7 @@ def _synapse(f: Filters, m: Memory, p: int, step: int, row: int) -> None:
 
 
 @compiled
-def read(system: System, f: Filters, m: Memory, rate: FloatArray, out: FloatArray) -> None:
-    """out <- filtered input (Hz) of every axis at the target populations' rates; below 0 it is 0."""
-    n_knot, n_basis, start = f.knots.shape[1], f.e_cell.size, system.axis_start
-    for i in range(f.knots.shape[0]):
-        low, part = 0, 0.0
-        if n_knot > 1 and n_basis > 0:
-            low, part = _place(f.knots[i], rate[i])
-        high = min(low + 1, n_knot - 1)
-        for k in range(start[i], start[i + 1]):
-            total, now = m.synaptic[k], m.synaptic[k]
-            for b in range(n_basis):
-                r = f.mixture[k, low, b] + part * (f.mixture[k, high, b] - f.mixture[k, low, b])
-                total += r * (m.cell[k, b] - now)
-            out[k] = max(total, 0.0)
-
-
-@compiled
-def _place(knots: FloatArray, rate: float) -> tuple[int, float]:
-    """The knot below a rate, and the part of the way to the next; constant beyond the ends."""
-    low = 0
-    while low < knots.size - 2 and rate >= knots[low + 1]:
-        low += 1
-    return low, min(max((rate - knots[low]) / (knots[low + 1] - knots[low]), 0.0), 1.0)
+def read(m: Memory, out: FloatArray) -> None:
+    """out <- filtered input (Hz) of every axis; below 0 it is 0."""
+    for k in range(out.size):
+        out[k] = max(m.synaptic[k], 0.0)

@@ -1,6 +1,7 @@
-"""The stage that measures how fast cells answer: responses on all ranks, then the model's filters.
+"""The stage that measures how cells answer in time: responses on all ranks, then the model's dynamics.
 
-The responses lie in ``response.zarr``, the judgement of the fits in ``dynamics.json``, the filters in ``model.zarr``.
+The responses lie in ``response.zarr``, the fits and their judgement in ``dynamics.json``, the dynamics in
+``model.zarr``.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from automfm_hpc.cell_response import FIELDS, CellResponse
+from automfm_hpc.cell_response_fit import FittedResponse, fit_response
 from automfm_hpc.dynamics import Dynamics, instant_pathways
-from automfm_hpc.dynamics_fit import GAIN_SPREAD, Filter, Measured, fit_filter, time_constants
-from automfm_hpc.dynamics_plan import POINTS, ResponsePlan, plan_responses, slowest
+from automfm_hpc.dynamics_plan import POINTS, ResponsePlan, plan_responses
 from automfm_hpc.errors import MeanFieldError, SimulationError
+from automfm_hpc.network import Population
 from automfm_hpc.plan import Plan
 from automfm_hpc.provenance import write_json
 from automfm_hpc.stages import Log, Run, known_rates, on_root, own_communicator, prepare_nest
@@ -26,7 +29,9 @@ if TYPE_CHECKING:
     from automfm_hpc.mean_field import MeanField
 
 FloatArray = NDArray[np.float64]
-SHOWN = (2.5, 9.5, 19.5, 39.5)  # Hz, columns of the table
+NO_ADAPTATION = 10.0  # ms: where tau is looked for in cells without adaptation
+SILENT = {"lag": 1.0, "adaptation": 1.0, "slow": NO_ADAPTATION, "irregularity": 1.0}  # of a population never measured
+LEAST_CV = 0.05
 
 
 def measure_dynamics(run: Run, pool: Any, log: Log, points: int = POINTS) -> dict[str, Any] | None:
@@ -65,9 +70,9 @@ def measure_dynamics(run: Run, pool: Any, log: Log, points: int = POINTS) -> dic
         if root:
             _report_failures(store, log)
             model = MeanField.load(run.folder)
-            dynamics, filters = fit_dynamics(plan, model, store)
-            result = _judgement(plan, store.responses, dynamics, filters)
+            result = fit_dynamics(run, plan, store)
             write_json(run.dynamics, result)
+            dynamics = replace(Dynamics.of_synapses(plan.parameters), cell=cell_response(result))
             replace(model, dynamics=dynamics).save(run.model)
     return result
 
@@ -101,100 +106,89 @@ def _report_failures(store: Any, log: Log) -> None:
         raise SimulationError(f"all {len(failed)} measurements failed; the first: {failed[0][1]}", where="dynamics")
 
 
-# --- from responses to filters ----------------------------------------------------------------------
+# --- from responses to dynamics -------------------------------------------------------------------------
 
 
-def fit_dynamics(plan: Plan, model: MeanField, store: Any) -> tuple[Dynamics, list[Filter]]:
-    """The filters of a model, and how each axis was fitted."""
-    responses: ResponsePlan = store.responses
-    taus = time_constants(slowest(plan))
-    knots = _knots(model.populations, responses)
-    filters = [fit_filter(data, taus) for data in measured(plan, store, knots.shape[1], _spreads(model, responses))]
-    synapses = Dynamics.of_synapses(plan.parameters)
-    mixture = np.array([f.coefficients for f in filters])
-    axis = 0
-    for i, tf in enumerate(model.transfer_functions):
-        n = max(len(responses.knots(model.populations[i])), 1)
-        mixture[axis : axis + len(tf.axes), n:] = mixture[axis : axis + len(tf.axes), n - 1 : n]
-        axis += len(tf.axes)
-    return replace(synapses, time_constants=np.array(taus), knots=knots, mixture=mixture), filters
-
-
-def _knots(populations: Sequence[str], responses: ResponsePlan) -> FloatArray:
-    """Rates (Hz) of every population at its working points, (n_population, n_knot); going on where it has fewer."""
-    rows = [[rate for _, rate in sorted(responses.knots(name).items())] or [0.0] for name in populations]
-    n = max(map(len, rows))
-    return np.array([row + [row[-1] + k + 1.0 for k in range(n - len(row))] for row in rows])
-
-
-def _spreads(model: MeanField, responses: ResponsePlan) -> dict[str, float]:
-    """How far slopes may be off, by population: where a fit misses points left out, its slopes are no better."""
-    missed = {name: score["cv"] for name, score in model.metadata.get("scores", {}).items()}
-    rate = {name: float(np.mean(list(responses.knots(name).values()) or [1.0])) for name in model.populations}
-    return {name: math.hypot(GAIN_SPREAD, missed.get(name, 0.0) / rate[name]) for name in model.populations}
-
-
-def measured(plan: Plan, store: Any, n_point: int, spread: Mapping[str, float]) -> list[Measured]:
-    """What is known of every axis; `spread` by population, see `Measured`."""
+def fit_dynamics(run: Run, plan: Plan, store: Any) -> dict[str, Any]:
+    """Lag, adaptation and irregularity of every population at its working points, as plain data."""
     responses: ResponsePlan = store.responses
     frequency = np.array(responses.frequency)
     pathways = instant_pathways(plan.parameters, frequency)
-    out = []
-    for axis in range(len(responses.labels)):
-        tasks = {t.point: t for t in responses.tasks if t.axis == axis}
-        slope, T = np.ones(n_point), plan.parameters.T
-        error = np.full((n_point, frequency.size), np.nan)
-        response = error.astype(complex)
-        for point, task in tasks.items():
-            slope[point], T, values = task.slope, task.T, store.values(task)
-            if values is not None:
-                response[point] = values["response_real"] + 1j * values["response_imag"]
-                error[point] = values["error"]
-        population = responses.labels[axis].partition("<-")[0]
-        out.append(Measured(frequency, pathways[:, axis], T, slope, response, error, spread[population]))
-    return out
+    found, first = {}, 0
+    for cell in plan.parameters.cells:
+        axes, slow = range(first, first + len(cell.axes)), adaptation_time(plan.network.population(cell.population))
+        rows = []
+        for point, rate in sorted(responses.knots(cell.population).items(), key=lambda item: item[1]):
+            tasks = {t.axis: t for t in responses.tasks if t.axis in axes and t.point == point}
+            response, error = _beyond_synapses(store, tasks, axes, pathways)
+            if np.isfinite(error).all(axis=1).any():
+                fitted = fit_response(frequency, response, error, slow)
+                cv = _irregularity(run, cell.population, cell.axes, next(iter(tasks.values())).rates)
+                rows.append(_row(rate, fitted, cv, cell.axes))
+        found[cell.population] = rows
+        first += len(cell.axes)
+    return {"plan": plan.id, "populations": found}
 
 
-# --- what is told -----------------------------------------------------------------------------------
+def _beyond_synapses(store: Any, tasks: Mapping[int, Any], axes: range, pathways: Any) -> tuple[Any, FloatArray]:
+    """Responses over those of the synapses and over dF/dnu, and their errors, (n_axis, n_frequency)."""
+    error = np.full((len(axes), len(pathways)), np.nan)
+    response = error.astype(complex)
+    for k, axis in enumerate(axes):
+        values = store.values(tasks[axis]) if axis in tasks else None
+        if values is not None:
+            scale = tasks[axis].slope * pathways[:, axis]
+            response[k] = (values["response_real"] + 1j * values["response_imag"]) / scale
+            error[k] = values["error"] / np.abs(scale)
+    return response, error
 
 
-def _judgement(plan: Plan, responses: ResponsePlan, dynamics: Dynamics, filters: Sequence[Filter]) -> dict[str, Any]:
-    axes = {}
-    for number, (label, fitted) in enumerate(zip(responses.labels, filters, strict=True)):
-        tasks = sorted((t for t in responses.tasks if t.axis == number), key=lambda t: t.point)
-        chosen = [t.point for t in tasks]
-        s = 2e-3j * np.pi * np.array(SHOWN)
-        T = tasks[0].T if tasks else plan.parameters.T
-        low = 1.0 / (1.0 + np.multiply.outer(s, dynamics.time_constants)) - 1.0
-        cell = (1.0 + fitted.coefficients[chosen] @ low.T) / (1.0 + s * T)
-        axes[label] = {
-            "rates": [t.target for t in tasks], "gain": _plain(fitted.gain[chosen]),
-            "gain_error": _plain(fitted.gain_error[chosen]), "misfit": _number(fitted.misfit),
-            "chi2": _number(fitted.chi2), "freedom": fitted.freedom,
-            "coefficients": fitted.coefficients[chosen].tolist(),
-            "cell_gain": np.abs(cell).tolist(), "cell_phase": np.degrees(np.angle(cell)).tolist(),
-        }  # fmt: skip
-    return {"plan": plan.id, "time_constants": dynamics.time_constants.tolist(), "frequency": list(SHOWN), "axes": axes}
+def adaptation_time(population: Population) -> float:
+    """Slow time constant (ms) of a population's cells."""
+    p = population.parameters
+    if "k_2" in p:
+        return 1.0 / p["k_2"]
+    return p["tau_w"] if p.get("a") or p.get("b") else NO_ADAPTATION
 
 
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+def _irregularity(run: Run, population: str, axes: Sequence[str], rates: Sequence[float]) -> float:
+    """CV of the intervals at the sampled grid point next to the input rates; too few intervals count as Poisson."""
+    import xarray
+
+    grid = xarray.open_zarr(run.rates, group=population, consolidated=False)
+    cv = float(grid["cv"].sel(dict(zip(axes, rates, strict=True)), method="nearest"))
+    return max(cv, LEAST_CV) if math.isfinite(cv) else 1.0
 
 
-def _plain(values: FloatArray) -> list[float | None]:
-    return [_number(v) for v in values]
+def _row(rate: float, fitted: FittedResponse, cv: float, axes: Sequence[str]) -> dict[str, Any]:
+    gains = {a: float(g) if math.isfinite(g) else None for a, g in zip(axes, fitted.gain, strict=True)}
+    return {"rate": rate, "lag": fitted.lag, "adaptation": fitted.adaptation, "slow": fitted.slow, "irregularity": cv,
+            "gain": gains, "chi2": fitted.chi2}
+
+
+def cell_response(result: Mapping[str, Any]) -> CellResponse:
+    """What `fit_dynamics` found, as the model wants it; populations with fewer points repeat their last."""
+    most = max([1, *(len(rows) for rows in result["populations"].values())])
+    tables: dict[str, list[list[float]]] = {name: [] for name in FIELDS}
+    for rows in result["populations"].values():
+        rates = [row["rate"] for row in rows] or [1.0]
+        tables["knots"].append(rates + [rates[-1] + k + 1.0 for k in range(most - len(rates))])
+        for name, silent in SILENT.items():
+            values = [row[name] for row in rows] or [silent]
+            tables[name].append(values + values[-1:] * (most - len(values)))
+    return CellResponse(*(np.array(tables[name]) for name in FIELDS))
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The filters as text: per axis and working point the cells' gain and phase beyond delays and synapses."""
-    head = "".join(f"{f:>9g} Hz" for f in result["frequency"])
-    lines = ["cells' response beyond delays and synapses: gain and phase (degrees), against dF/dnu",
-             f"{'axis':<16}{'rate Hz':>8}{'low gain':>16}{head}   misfit"]
-    for label, row in result["axes"].items():
-        for k, rate in enumerate(row["rates"]):
-            gain = "" if row["gain"][k] is None else f"{row['gain'][k]:.2f} +- {row['gain_error'][k]:.2f}"
-            cells = "".join(f"{g:>6.2f}{p:>6.0f}" for g, p in zip(row["cell_gain"][k], row["cell_phase"][k],
-                                                                 strict=True))
-            misfit = "" if k or row["misfit"] is None else f"{100.0 * row['misfit']:7.1f} %"
-            lines.append(f"{label if k == 0 else '':<16}{rate:8.1f}{gain:>16}{cells}{misfit}")
+    """The fits as text."""
+    lines = ["how a population's rate follows its transfer function: lag T, adaptation rho with its time tau, CV;",
+             "gain: measured at low frequency over the slope of the fitted transfer function, by source",
+             f"{'population':<12}{'rate Hz':>8}{'T ms':>8}{'rho':>7}{'tau ms':>8}{'CV':>6}{'chi2':>7}  gain"]
+    for name, rows in result["populations"].items():
+        for k, row in enumerate(rows):
+            gain = "  ".join(f"{a} {g:.2f}" for a, g in row["gain"].items() if g is not None)
+            lines.append(f"{name if k == 0 else '':<12}{row['rate']:8.1f}{row['lag']:8.2f}{row['adaptation']:7.2f}"
+                         f"{row['slow']:8.0f}{row['irregularity']:6.2f}{row['chi2']:7.1f}  {gain}")
+        if not rows:
+            lines.append(f"{name:<12}   never fires at the working points: taken to answer at once")
     return "\n".join(lines)

@@ -106,7 +106,7 @@ def _march(
         for i in range(P):
             sent[i] = fire(cells, i, system.N[i], h, nu, slow_noise) if noise else nu[i]
         advance(filters, memory, sent, k)
-        read(system, filters, memory, nu, work.nu)
+        read(memory, work.nu)
         bad = respond_into(system, work)
         if bad >= 0:
             mark(events.broken, bad, k - settle, nu[bad], 1)

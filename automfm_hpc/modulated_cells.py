@@ -15,13 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automfm_hpc import nest_models
+from automfm_hpc.afferents import afferents, explicit
 from automfm_hpc.dynamics import instant_pathways
 from automfm_hpc.dynamics_plan import ResponsePlan, ResponseTask
 from automfm_hpc.modulation import Multisine, design, fourier
 from automfm_hpc.plan import Plan, Sampling
+from automfm_hpc.presynaptic import PresynapticStatistics, statistics_of
 from automfm_hpc.provenance import seed_for
 from automfm_hpc.remap import Cell, CellInputs
-from automfm_hpc.simulate import ROUND_CELLS, build_cells, draw_inputs, reset_kernel
+from automfm_hpc.simulate import (
+    NOTHING_KNOWN,
+    ROUND_CELLS,
+    ROUND_EVENTS,
+    build_cells,
+    connect_trains,
+    draw_inputs,
+    reset_kernel,
+)
 
 FloatArray = NDArray[np.float64]
 CLASSES = 32  # of in-degrees
@@ -48,7 +58,8 @@ class Length:
 
 
 def measure(cell: Cell, source: str, rates: FloatArray, modulation: Multisine, length: Length, seed: int,
-            communicator: int | None = None, heterogeneous: bool = True) -> Mapping[str, NDArray[Any]]:
+            communicator: int | None = None, heterogeneous: bool = True,
+            presynaptic: Mapping[str, PresynapticStatistics] = NOTHING_KNOWN) -> Mapping[str, NDArray[Any]]:
     """Complex response of the mean rate of the cells to a source's rate.
 
     Parameters
@@ -63,6 +74,10 @@ def measure(cell: Cell, source: str, rates: FloatArray, modulation: Multisine, l
     seed : int
     communicator : int, optional
         For a NEST built with MPI: Fortran handle of a communicator of one rank.
+    heterogeneous : bool
+        Whether cells draw their in-degrees.
+    presynaptic : Mapping
+        Source -> spread and regularity of its cells; other sources, and the modulated one, are Poisson trains.
 
     Returns
     -------
@@ -73,8 +88,10 @@ def measure(cell: Cell, source: str, rates: FloatArray, modulation: Multisine, l
     rng = np.random.default_rng(seed)
     inputs = draw_inputs(cell, length.cells, rng, heterogeneous)
     with nest_models.nest_failures(cell.population):
-        parts = [_spectra(cell, inputs.of(slice(a, a + ROUND_CELLS)), source, rates, modulation, length,
-                          seed_for(seed, a), communicator) for a in range(0, length.cells, ROUND_CELLS)]  # fmt: skip
+        at_once = _cells_at_once(cell, rates, length, presynaptic)
+        parts = [_spectra(cell, inputs.of(slice(a, a + at_once)), source, rates, modulation, length,
+                          seed_for(seed, a), communicator, presynaptic)
+                 for a in range(0, length.cells, at_once)]  # fmt: skip
     amplitude, rate = (np.concatenate([p[k] for p in parts]) for k in (0, 1))
     shift = np.exp(-2e-3j * np.pi * modulation.frequency * (DELAY + LAG * length.dt))
     scale = modulation.input() * shift * rates[cell.axes.index(source)]
@@ -85,14 +102,19 @@ def measure(cell: Cell, source: str, rates: FloatArray, modulation: Multisine, l
 
 
 def _spectra(cell: Cell, inputs: CellInputs, source: str, rates: FloatArray, modulation: Multisine, length: Length,
-             seed: int, communicator: int | None) -> tuple[NDArray[np.complex128], FloatArray]:
+             seed: int, communicator: int | None,
+             presynaptic: Mapping[str, PresynapticStatistics]) -> tuple[NDArray[np.complex128], FloatArray]:
     """Complex amplitudes (n_cell, n_frequency) and rates (n_cell,) of cells in one kernel."""
     nest = reset_kernel(seed, length.dt, communicator)
     n = len(inputs.events)
     moved = [j for j, channel in enumerate(cell.channels) if channel.source == source]
-    arrivals = inputs.events * rates[cell.channel_axis]
-    arrivals[:, moved] = 0.0
-    nodes = build_cells(nest, cell, arrivals, inputs.quantum, length.dt)
+    steady = {name: known for name, known in presynaptic.items() if name != source}
+    reaching = afferents(cell, inputs, np.tile(rates, (n, 1)), steady, length.transient + length.window, length.dt,
+                         np.random.default_rng(seed_for(seed, "afferents")))
+    reaching.arrivals[:, moved] = 0.0
+    nodes = build_cells(nest, cell, reaching.arrivals, inputs.quantum, length.dt)
+    for channel, trains in reaching.trains.items():
+        connect_trains(nest, cell, nodes, channel, trains, length.dt)
     start = np.ceil(length.transient / modulation.period) * modulation.period  # the modulation's phase 0
     times, values = _course(modulation, start - length.transient, length)
     for j in moved:
@@ -105,6 +127,13 @@ def _spectra(cell: Cell, inputs: CellInputs, source: str, rates: FloatArray, mod
     when = np.asarray(events["times"], float) - length.transient
     counts = np.asarray(np.bincount(who, minlength=n) * (1000.0 / length.window), float)
     return fourier(who, when, n, length.window, modulation.frequency), counts
+
+
+def _cells_at_once(cell: Cell, rates: FloatArray, length: Length,
+                   presynaptic: Mapping[str, PresynapticStatistics]) -> int:
+    per_cell = sum(cell.channels[j].K * rates[cell.channel_axis[j]] for j in explicit(cell, presynaptic))
+    spikes = per_cell * (length.transient + length.window) / 1000.0
+    return int(min(ROUND_CELLS, max(64, ROUND_EVENTS / max(spikes, 1.0))))
 
 
 def _course(modulation: Multisine, phase: float, length: Length) -> tuple[FloatArray, FloatArray]:
@@ -178,7 +207,7 @@ def simulate_response(plan: Plan, responses: ResponsePlan, task: ResponseTask,
     seen = np.abs(task.slope * rate * modulation.depth * transmitted)
     length = length_for(task.target, float(np.median(seen)), responses.period, plan.sampling)
     found = measure(cell, task.source, np.array(task.rates), modulation, length, seed_for(task.seed, "cells"),
-                    communicator, plan.sampling.heterogeneous)
+                    communicator, plan.sampling.heterogeneous, statistics_of(plan.presynaptic))
     return {"response_real": found["response"].real, "response_imag": found["response"].imag, "error": found["error"],
             "rate": found["rate"], "rate_sem": found["rate_sem"], "neuron_seconds": np.array(length.neuron_seconds)}
 

@@ -50,49 +50,51 @@ def everything(run: Run) -> list[bytes]:
     return [v.tobytes() for task in store.responses.tasks for v in (store.values(task) or {}).values()]
 
 
-def test_the_model_has_filters_and_the_folder_what_they_come_from(finished):
+def test_the_model_has_dynamics_and_the_folder_what_they_come_from(finished):
     told = json.loads(finished.dynamics.read_text("utf-8"))
-    model = MeanField.load(finished.folder)
-    dynamics = model.dynamics
-    assert list(told["axes"]) == list(model.axis_labels) == LABELS
-    assert dynamics.time_constants.tolist() == told["time_constants"]
-    assert dynamics.mixture.shape == (3, 2, len(told["time_constants"]))
+    model, plan = MeanField.load(finished.folder), finished.read_plan()
+    cell = model.dynamics.cell
+    assert list(told["populations"]) == list(model.populations) == ["Grain", "Golgi"]
     for i, name in enumerate(model.populations):
-        assert dynamics.knots[i].tolist() == told["axes"][LABELS[2 * i]]["rates"]
-        axes = finished.read_plan().parameters.cell(name).axes
-        points = [[finished.read_plan().network.working_points[a][k] for a in axes] for k in range(2)]
-        assert model.transfer_functions[i](points) == pytest.approx(dynamics.knots[i])
-    synapses = Dynamics.of_synapses(finished.read_plan().parameters)
-    assert dynamics.delay.tolist() == synapses.delay.tolist()
-    assert dynamics.tau_syn.tolist() == synapses.tau_syn.tolist()
-    assert "Golgi<-Grain" in table(told)
+        rows = told["populations"][name]
+        assert cell.knots[i].tolist() == [row["rate"] for row in rows]
+        assert cell.lag[i].tolist() == [row["lag"] for row in rows]
+        axes = plan.parameters.cell(name).axes
+        points = [[plan.network.working_points[a][k] for a in axes] for k in range(2)]
+        assert model.transfer_functions[i](points) == pytest.approx(cell.knots[i])
+    synapses = Dynamics.of_synapses(plan.parameters)
+    assert model.dynamics.delay.tolist() == synapses.delay.tolist()
+    assert model.dynamics.tau_syn.tolist() == synapses.tau_syn.tolist()
+    assert "Golgi" in table(told)
 
 
 def test_responses_are_those_of_these_cells(finished):
     """Low-frequency gains are the slopes of transfer functions fitted to other simulations; signs are the synapses';
-    adapting Golgi cells answer more to fast changes than to slow ones."""
+    Golgi cells adapt, so they answer more to fast changes than to slow ones."""
     data = ResponseStore.open(finished.response).dataset()
     assert list(data["axis"].values) == LABELS
     assert data["response_real"].attrs["units"] == "1"
-    gain = json.loads(finished.dynamics.read_text("utf-8"))["axes"]
-    for label in LABELS:
-        for value, error in zip(gain[label]["gain"], gain[label]["gain_error"], strict=True):
-            assert value == pytest.approx(1.0, abs=4 * error + 0.15)
+    found = json.loads(finished.dynamics.read_text("utf-8"))["populations"]
+    for rows in found.values():
+        for row in rows:
+            assert all(g == pytest.approx(1.0, abs=0.35) for g in row["gain"].values())
+            assert 0.05 <= row["lag"] < 10.0 and 0.1 < row["irregularity"] < 1.6
+    assert found["Golgi"][-1]["adaptation"] > 1.3
     low = data["response_real"].isel(frequency=0, point=-1)
     assert low.sel(axis="Grain<-mossy") > 0 > low.sel(axis="Grain<-Golgi")
-    golgi = gain["Golgi<-Grain"]["cell_gain"][-1]
-    assert golgi[2] > 1.3 * golgi[0]  # at 19.5 and 2.5 Hz
     for task in ResponseStore.open(finished.response).responses.tasks:
         values = ResponseStore.open(finished.response).values(task)
         assert values["rate"] == pytest.approx(task.target, rel=0.2, abs=4 * float(values["rate_sem"]))
         assert values["neuron_seconds"] <= 4 * 80.0 + 300.0
 
 
-def test_the_model_can_be_solved_with_its_filters(finished):
+def test_the_model_can_be_solved_with_its_dynamics(finished):
     model = MeanField.load(finished.folder)
     still = model.solve({"mossy": 30.0}, duration=0.5, order=1)["rate"].isel(time=-1)
     bare = replace(model, dynamics=None).solve({"mossy": 30.0}, duration=0.5, order=1)["rate"].isel(time=-1)
     assert still.values == pytest.approx(bare.values, rel=1e-3)  # filters leave the stationary state as it is
+    found = model.realizations({"mossy": 30.0}, duration=0.2, trials=2)
+    assert found["activity"].values.min() > -1e9 and found["rate"].values.min() >= 0.0
 
 
 def test_nothing_is_measured_twice_and_what_is_lost_comes_out_the_same(run):
@@ -165,7 +167,7 @@ def test_a_run_without_a_model_is_refused(tmp_path):
 def test_the_command_prints_a_table_or_one_document(run, automfm_here):
     done = automfm_here("dynamics", run.folder)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[2].startswith("Grain<-mossy")
+    assert done.stdout.splitlines()[3].startswith("Grain")
     done = automfm_here("dynamics", run.folder, "--json")
     assert json.loads(done.stdout) == json.loads(run.dynamics.read_text("utf-8"))
     assert automfm_here("dynamics", run.folder, "--points", "0").returncode == 2
