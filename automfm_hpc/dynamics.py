@@ -110,8 +110,8 @@ class Dynamics:
     @staticmethod
     def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Dynamics:
         cell = {k.removeprefix(_CELL): v for k, v in arrays.items() if k.startswith(_CELL)}
-        return Dynamics(*(np.asarray(arrays[name]) for name in _PATHWAYS),
-                        cell=CellResponse.from_arrays(cell) if cell else None)
+        pathways = {name: np.asarray(arrays[name]) for name in _PATHWAYS}
+        return Dynamics(**pathways, cell=CellResponse.from_arrays(cell) if cell else None)
 
 
 def instant_pathways(parameters: MeanFieldParameters, frequency: FloatArray) -> ComplexArray:

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automfm_hpc.dynamics import Dynamics
-from automfm_hpc.linear_response import Filtering, nodes
+from automfm_hpc.linear_response import Filtering, irregularity, nodes, noise
 from automfm_hpc.response import FloatArray, IntArray, System, compiled, respond, respond_filtered
 from automfm_hpc.solver import Fluctuations
 
@@ -45,7 +45,7 @@ _NODES = 192  # of the integrals over frequency
 
 @dataclass(frozen=True, eq=False)
 class Stationary:
-    """Stationary covariances of a mean field with dynamics, all cells firing like Poisson processes."""
+    """Stationary covariances of a mean field with dynamics; cells of unknown irregularity count as Poisson."""
 
     system: System
     dynamics: Dynamics
@@ -64,8 +64,9 @@ class Stationary:
         filtering, weight = self._grid
         starts = self.system.axis_start
         c, spread = np.zeros((rates.size, rates.size)), np.zeros((np.diff(starts) ** 2).sum())
-        turned, tau = _integrate(J, self.system.axes, starts, filtering.axes(rates), filtering.activity, weight,
-                            rates / self.system.N, c, spread)  # fmt: skip
+        own = noise(filtering, rates, irregularity(self.dynamics, rates[: len(J)]))
+        turned, tau = _integrate(J, self.system.axes, starts, filtering.pathways, filtering.answers(rates),
+                                 filtering.activity, filtering.kernel, weight, own, c, spread)
         if not abs(turned) < 0.5 * np.pi or not np.isfinite(c).all():
             return None
         return Fluctuations(rates, c, spread, max(tau, float(self.system.T.mean())))
@@ -81,8 +82,9 @@ class Stationary:
 
 @compiled
 def _integrate(
-    J: FloatArray, axes: IntArray, axis_start: IntArray, filters: ComplexArray, activity: ComplexArray,
-    weight: FloatArray, noise: FloatArray, c: FloatArray, spread: FloatArray,
+    J: FloatArray, axes: IntArray, axis_start: IntArray, pathways: ComplexArray, answers: ComplexArray,
+    activity: ComplexArray, kernel: ComplexArray, weight: FloatArray, own: FloatArray, c: FloatArray,
+    spread: FloatArray,
 ) -> tuple[float, float]:  # fmt: skip
     """Add up c (M, M) and spread over frequencies; return by what angle det(I - L) turned, and tau (ms).
 
@@ -93,8 +95,8 @@ def _integrate(
     X = np.empty(axes.size, np.complex128)
     turned, last, squares = 0.0, 1.0 + 0.0j, 0.0
     for n in range(weight.size):
-        D = activity[n]
-        _set_equations(J, axes, axis_start, filters[n], D, A, B)
+        D, K, noise = activity[n], kernel[n], own[n]
+        _set_equations(J, axes, axis_start, pathways[n], answers[n], D, A, B)
         determinant = _solve(A, B)
         if n > 0:
             turn = cmath.phase(determinant / last)
@@ -107,13 +109,13 @@ def _integrate(
                     total += noise[r] * (B[i, r] * B[j, r].conjugate())
                 S[i, j] = total
                 S[j, i] = total.conjugate()
-                passed = D[i] * D[j].conjugate() * total
+                passed = K[i] * K[j].conjugate() * total
                 c[i, j] += weight[n] * passed.real
                 squares += weight[n] * (passed.real**2 + passed.imag**2) * (1.0 if i == j else 2.0)
         for i in range(P):
             S[i, i] -= noise[i]
         for k in range(axes.size):
-            X[k] = filters[n, k] * D[axes[k]]
+            X[k] = pathways[n, k] * D[axes[k]]
         _add_arguments(axes, axis_start, weight[n], X, S, spread)
     for i in range(M):
         for j in range(i):
@@ -124,8 +126,8 @@ def _integrate(
 
 @compiled
 def _set_equations(
-    J: FloatArray, axes: IntArray, axis_start: IntArray, H: ComplexArray, D: ComplexArray, A: ComplexArray,
-    B: ComplexArray,
+    J: FloatArray, axes: IntArray, axis_start: IntArray, P_: ComplexArray, H: ComplexArray, D: ComplexArray,
+    A: ComplexArray, B: ComplexArray,
 ) -> None:  # fmt: skip
     """A <- I - L; B <- noise of all rows as it reaches the activities of all rows directly."""
     P, M = J.shape
@@ -137,7 +139,7 @@ def _set_equations(
         A[i, i] = 1.0
         for k in range(axis_start[i], axis_start[i + 1]):
             s = axes[k]
-            passed = J[i, s] * H[k] * D[s]
+            passed = H[i] * J[i, s] * P_[k] * D[s]
             if s < P:
                 A[i, s] -= passed
             else:

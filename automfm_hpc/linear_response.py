@@ -1,16 +1,19 @@
 """Linear response of a mean field at a working point: frequency responses, power spectra, covariances.
 
-Linearised at rates nu, with the filters of `dynamics` (1 without them), D_s = 1/(1 + 2 pi i f T_s), and
-W_is = dF_i/dnu_s G_is P_is:
+Linearised at rates nu, with the pathways P_is of `dynamics` (1 without them), D_s = 1/(1 + 2 pi i f T_s), and
+W_is = dF_i/dnu_s P_is:
 
     nu_i = D_i (sum_s W_is nu_s + sum_m W_im x_m)                          rates, driven by inputs x
     A_i  = sum_s L_is A_s + sum_m W_im D_m xi_m + xi_i,   L_is = W_is D_s  activities, driven by noise
 
 In the master equation nu is the activity A = F + noise filtered with exp(-t/T)/T (see `validate.filtered_variance`),
 and its covariance c follows from A = (I - L)^-1 noise; the same holds here, and for equal T the loop L of the
-activities is that of the rates. xi_i is what N_i independent cells do that fire as gamma renewal processes, over N_i;
-xi_m the activity of N_m Poisson sources that all cells share (none if infinite), filtered with T_m as in the master
-equation. Spectra are two-sided densities in Hz^2/Hz.
+activities is that of the rates. Where the cells' own response H_i is known (`cell_response`) it takes the place of D:
+nu_i = H_i (sum_s W_is A_s + ...) and A_i = nu_i + xi_i, so D = 1 and W_is = H_i dF_i/dnu_s P_is.
+
+xi_i is what N_i independent cells do that fire as gamma renewal processes, over N_i; xi_m the activity of N_m Poisson
+sources that all cells share (none if infinite), filtered with T_m as in the master equation.
+Spectra are two-sided densities in Hz^2/Hz.
 """
 
 from __future__ import annotations
@@ -39,45 +42,44 @@ class Filtering:
     ----------
     frequency : (n_frequency,) array
     pathways : (n_frequency, n_axis) array
-    low_pass : (n_frequency, n_basis) array
-        1/(1 + 2 pi i f tau_m) - 1 of the cells' mixtures.
     activity : (n_frequency, M) array
         D.
+    kernel : (n_frequency, M) array
+        1/(1 + 2 pi i f T): what c of the master equation filters activities with.
     """
 
     system: System
     dynamics: Dynamics | None
     frequency: FloatArray
     pathways: ComplexArray
-    low_pass: ComplexArray
     activity: ComplexArray
+    kernel: ComplexArray
 
     @staticmethod
     def of(system: System, dynamics: Dynamics | None, frequency: ArrayLike) -> Filtering:
         f = np.atleast_1d(np.asarray(frequency, float))
         s = 2.0j * np.pi * f[:, None] / 1000.0
-        low_pass = np.zeros((f.size, 0)) if dynamics is None else 1.0 / (1.0 + s * dynamics.time_constants) - 1.0
         pathways = np.ones((f.size, system.axes.size)) if dynamics is None else dynamics.pathways(f)
-        return Filtering(system, dynamics, f, pathways.astype(complex), low_pass.astype(complex),
-                         1.0 / (1.0 + s * system.T))
+        kernel = 1.0 / (1.0 + s * system.T)
+        own = dynamics is not None and dynamics.cell is not None
+        return Filtering(system, dynamics, f, pathways.astype(complex), np.ones_like(kernel) if own else kernel, kernel)
 
     @property
     def n_population(self) -> int:
         return self.system.axis_start.size - 1
 
-    def axes(self, rates: FloatArray) -> ComplexArray:
-        """G P of every axis at rates (M,) in Hz: (n_frequency, n_axis)."""
-        if self.dynamics is None or not self.low_pass.shape[1]:
-            return self.pathways
-        r = self.dynamics.coefficients(rates[: self.n_population], self.system.axis_start)
-        return np.asarray(self.pathways * (1.0 + self.low_pass @ r.T), complex)
+    def answers(self, rates: FloatArray) -> ComplexArray:
+        """H of every population at rates (M,) in Hz, 1 where it is not known: (n_frequency, P)."""
+        if self.dynamics is None or self.dynamics.cell is None:
+            return np.ones((self.frequency.size, self.n_population), complex)
+        return self.dynamics.cell.response(self.frequency, rates[: self.n_population])
 
     def coupling(self, rates: FloatArray, J: FloatArray) -> ComplexArray:
         """W: (n_frequency, P, M)."""
         starts, columns = self.system.axis_start, self.system.axes
         rows = np.repeat(np.arange(self.n_population), np.diff(starts))
         W = np.zeros((self.frequency.size, *J.shape), complex)
-        W[:, rows, columns] = J[rows, columns] * self.axes(rates)
+        W[:, rows, columns] = J[rows, columns] * self.pathways * self.answers(rates)[:, rows]
         return W
 
 
@@ -132,6 +134,12 @@ def gamma_spectrum(frequency: ArrayLike, rate: float, cv: float) -> FloatArray:
     low = f < 1e-6 * rate  # where only rounding would be left: its value at f = 0
     phi = (1.0 + 2.0j * np.pi * np.where(low, rate, f) * cv**2 / rate) ** (-1.0 / cv**2)
     return np.where(low, rate * cv**2, rate * ((1.0 + phi) / (1.0 - phi)).real)
+
+
+def irregularity(dynamics: Dynamics | None, rates: FloatArray) -> FloatArray:
+    """Coefficients of variation of the populations' intervals at rates (P,) in Hz, 1 where not known: (P,)."""
+    known = dynamics is not None and dynamics.cell is not None
+    return dynamics.cell.at(rates)[3] if known else np.ones(rates.size)  # type: ignore[union-attr]
 
 
 def noise(filtering: Filtering, rates: FloatArray, cv: FloatArray) -> FloatArray:

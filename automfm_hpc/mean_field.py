@@ -21,6 +21,7 @@ from automfm_hpc import (
     spectra,
     transfer_function,
 )
+from automfm_hpc.cell_response import cells_of
 from automfm_hpc.drive import Drive, beyond, each, tabulate
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.errors import MeanFieldError, suggest
@@ -288,8 +289,49 @@ class MeanField:
             c = starting_covariance(system, np.concatenate([start, table[0]]), order)
             bare: Trace = integrate(system, table, start, c, dt, order, method, every)
             return bare
-        return integrate_filtered(system, filters_of(filtered, system, dt), table, start, dt, method, every,
+        cells = None if filtered.cell is None else cells_of(filtered.cell)
+        return integrate_filtered(system, filters_of(filtered, system, dt), cells, table, start, dt, method, every,
                                   stationary, MOVED, PAUSE)
+
+    @property
+    def has_cell_response(self) -> bool:
+        """Whether it is known how the populations' rates follow their transfer functions in time."""
+        return self.dynamics is not None and self.dynamics.cell is not None
+
+    def realizations(
+        self, drive: Drive, duration: float = 1.0, trials: int = 20, seed: int = 1, dt: float = 0.1,
+        bin_ms: float = 1.0, noise: bool = True,
+    ) -> xarray.Dataset:  # fmt: skip
+        """Activities of finite populations: the mean field with the chance in its spikes, several times.
+
+        Where fluctuations are as large as rates this, not the expansion of order 2, is the second-order answer.
+        Equations: `automfm_hpc.mesoscopic`, `automfm_hpc.cell_response`.
+
+        Parameters
+        ----------
+        drive, duration, dt
+            As for `solve`.
+        trials, seed : int
+            Number of realizations; the root of their seeds.
+        bin_ms : float
+            Width of the bins of the output (ms), a multiple of dt.
+        noise : bool
+            False: infinite populations.
+
+        Returns
+        -------
+        xarray.Dataset
+            activity (trial, time, population): spikes of all cells over their number and the bin, Hz; rate (time,
+            population): expected rates, averaged over trials, Hz; attributes status, warnings, events as from `solve`.
+
+        Raises
+        ------
+        MeanFieldError
+            If the model has no dynamics.
+        """
+        from automfm_hpc.mesoscopic import realizations
+
+        return realizations(self, drive, duration, trials, seed, dt, bin_ms, noise)
 
     def fixed_points(self, drive: Mapping[str, float], order: int = 1, n_start: int = 24) -> fixed_points.FixedPoints:
         """Fixed points at constant drive, with their stability.

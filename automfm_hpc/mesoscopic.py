@@ -20,6 +20,7 @@ from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.errors import MeanFieldError
 from automfm_hpc.events import Events, empty_events, mark, watch_domain
 from automfm_hpc.filters import Filters, Memory, advance, bare_filters, bare_memory, filters_of, memory_of, read
+from automfm_hpc.initial import starting_rates
 from automfm_hpc.provenance import seed_for
 from automfm_hpc.response import (
     FloatArray,
@@ -152,7 +153,7 @@ def realizations(
         raise MeanFieldError(f"{trials} trials of {duration:g} s in bins of {bin_ms:g} ms and steps of {dt:g} ms",
                              where="realizations", remedy="Bins are whole steps; there is at least one of each.")
     table = tabulate(drive, model.inputs, np.arange(n_step + 1, dtype=float) * (dt / 1000.0))
-    start = model.stationary_start(table[0])
+    start = starting_rates(model.system, model.populations, table[0], None)
     seeds = [seed_for(seed, "realization", k) for k in range(trials)]
     found = realize(model.system, dynamics, cells, table, start, dt, bin_steps, seeds, noise)
     described = {name: solution.describe_drive(value) for name, value in drive.items()}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from automfm_hpc.events import COUNT, EXTREME, FIRST, LAST
+from automfm_hpc.events import COUNT, EXTREME, FIRST, LAST, Events
 from automfm_hpc.solver import Trace
 
 if TYPE_CHECKING:
@@ -42,7 +42,11 @@ def describe_drive(value: Any) -> float | str:
 
 def events(model: MeanField, run: Run) -> list[dict[str, Any]]:
     """What happened in a run: status, where, first and last time (s), count of steps, extreme value, sentence."""
-    found = run.trace.events
+    return events_of(model, run.trace.events, run.dt)
+
+
+def events_of(model: MeanField, found: Events, dt: float) -> list[dict[str, Any]]:
+    """The same of event tables counted in steps of dt (ms)."""
     bounds = dict(zip(model.axis_labels, model.system.domain, strict=True))
     tops = dict(zip(model.sources, 1000.0 / model.system.T, strict=True))
     kinds = (
@@ -60,7 +64,7 @@ def events(model: MeanField, run: Run) -> list[dict[str, Any]]:
          lambda w: f"the transfer function of {w} is not finite; later samples repeat the last state"),
     )  # fmt: skip
     return [
-        _event(status, where, table, sentence(where), run.dt)
+        _event(status, where, table, sentence(where), dt)
         for status, rows, labels, sentence in kinds
         for where, table in zip(labels, rows, strict=True)
         if table[COUNT]

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from automfm_hpc.cell_response import CellResponse, Cells, cells_of
+from automfm_hpc.cell_response import follow as follow_cells
 from automfm_hpc.events import (
     Events,
     bare_events,
@@ -165,8 +167,9 @@ class Fluctuations(NamedTuple):
 
 
 def integrate_filtered(
-    system: System, filters: Filters, drive: FloatArray, start: FloatArray, h: float, method: int, every: int,
-    stationary: Callable[[FloatArray], Fluctuations | None] | None = None, moved: float = 0.0, pause: float = 0.0,
+    system: System, filters: Filters, cells: Cells | None, drive: FloatArray, start: FloatArray, h: float, method: int,
+    every: int, stationary: Callable[[FloatArray], Fluctuations | None] | None = None, moved: float = 0.0,
+    pause: float = 0.0,
 ) -> Trace:  # fmt: skip
     """As `integrate`, with filtered rates as arguments of the transfer functions; ADAMS or EULER.
 
@@ -176,6 +179,8 @@ def integrate_filtered(
     ----------
     filters : Filters
         For steps of h.
+    cells : Cells, optional
+        How rates follow the transfer functions; stepped to first order in h. None: with T of the master equation.
     stationary : function of rates (M,), optional
         For order 2: c and the covariances of the filtered rates follow what it returns, with the time constant that
         it returns; it is asked again whenever a rate has moved by `moved` times (1 Hz + its value), after `pause` (ms)
@@ -191,10 +196,12 @@ def integrate_filtered(
     state, memory = state_of(system, start, goal.c), memory_of(filters, system, rates)
     scheme, table, spread = scheme_of(system, h, method), np.ascontiguousarray(drive), goal.spread.copy()
     now, other, k = empty_response(system), empty_response(system), 0
+    immediate, recent = CellResponse.immediate(P), start.copy()
     while True:
         follow = 1.0 - float(np.exp(-h / goal.tau))
-        k = _march_filtered(system, scheme, filters, memory, state, now, other, events, table, samples, covariances,
-                            order, method, every, k, goal, spread, moved, round(pause / h), follow)  # fmt: skip
+        k = _march_filtered(system, scheme, filters, memory, cells is not None, cells or cells_of(immediate), recent,
+                            state, now, other, events, table, samples, covariances, order, method, every, k, h, goal,
+                            spread, moved, round(pause / h), follow)  # fmt: skip
         if k < 0 or stationary is None:
             return Trace(samples, covariances, state.rate, state.c, events)
         rates = state.rate.copy()
@@ -202,10 +209,26 @@ def integrate_filtered(
 
 
 @compiled
+def _move(
+    scheme: Scheme, own: bool, cells: Cells, recent: FloatArray, system: System, state: State, now: Response,
+    other: Response, method: int, first: bool, h: float,
+) -> None:  # fmt: skip
+    """Rates one step on, by the cells' own response or by T."""
+    if own:
+        for i in range(recent.size):
+            follow_cells(cells, i, state.G[i], scheme.limit[i], h, state.rate, recent)
+    elif method == EULER:
+        euler(system, scheme, state, now, 1)
+    else:
+        adams(system, scheme, state, now, other, first, 1)
+
+
+@compiled
 def _march_filtered(
-    system: System, scheme: Scheme, filters: Filters, memory: Memory, state: State, now: Response, other: Response,
-    events: Events, drive: FloatArray, rates: FloatArray, covariances: FloatArray, order: int, method: int, every: int,
-    begin: int, goal: Fluctuations, spread: FloatArray, moved: float, pause: int, follow: float,
+    system: System, scheme: Scheme, filters: Filters, memory: Memory, own: bool, cells: Cells, recent: FloatArray,
+    state: State, now: Response, other: Response, events: Events, drive: FloatArray, rates: FloatArray,
+    covariances: FloatArray, order: int, method: int, every: int, begin: int, h: float, goal: Fluctuations,
+    spread: FloatArray, moved: float, pause: int, follow: float,
 ) -> int:  # fmt: skip
     """Steps from `begin` on; return the step at which rates had moved away from the goal's, or -1 at the end."""
     system, scheme, state = bare_system(system), bare_scheme(scheme), bare_state(state)
@@ -216,7 +239,7 @@ def _march_filtered(
     spread, rate, c, P, n_step = bare_floats(spread), state.rate, state.c, now.F.size, drive.shape[0] - 1
     set_inputs(rate, P, drive[begin])
     for k in range(begin, n_step + 1):
-        read(system, filters, memory, rate, now.nu)
+        read(memory, now.nu)
         watch_domain(system, now.nu, k, events.outside)
         bad = respond_into(system, now)
         if order == 2:
@@ -231,10 +254,7 @@ def _march_filtered(
         if k == n_step:
             return -1
         driven_rates(now, scheme.limit, k, events, state.G)
-        if method == EULER:
-            euler(system, scheme, state, now, 1)
-        else:
-            adams(system, scheme, state, now, other, k == 0, 1)
+        _move(scheme, own, cells, recent, system, state, now, other, method, k == 0, h)
         set_inputs(rate, P, drive[k + 1])
         advance(filters, memory, rate, k + 1)
         if order == 2:

@@ -23,12 +23,11 @@ T = 5.0
 
 
 def linear(dynamics=True, N=(200.0, 50.0, 30.0), T=T):
-    """Two linear populations with slow and fast synapses, delays, cells of constant mixture, and shared sources."""
+    """Two linear populations with slow and fast synapses, delays, and shared sources."""
     E = rate_model("E", {"E": 0.4, "I": -0.8, "x": 0.5}, 20.0)
     I = rate_model("I", {"x": 0.3, "E": 0.7}, 2.0)  # noqa: E741
-    cells = ((12.0,), [[0.0], [0.0]], np.array([-0.4, 0.3, 0.5, 0.0, -0.2]).reshape(5, 1, 1))
     d = filters([0, 1, 2, 2, 3, 4], [1.0, 2.0, 1.0, 4.0, 1.0, 1.5], [2.0, 8.0, 5.0, 1.0, 0.5, 3.0], [1, 2, 2, 1, 2, 2],
-                [1.0, 1.0, 0.6, 0.4, 1.0, 1.0], cells, n_population=2) if dynamics else None  # fmt: skip
+                [1.0, 1.0, 0.6, 0.4, 1.0, 1.0]) if dynamics else None  # fmt: skip
     return MeanField(("E", "I"), ("x",), (E, I), np.array(N), T, dynamics=d)
 
 
@@ -124,15 +123,12 @@ def simulate(model, point, h, runs, duration, seed, settle=300.0, paired=False):
     first = np.tile(point[source], (runs, 1))
     second, chain = first.copy(), d.poles == 2
     first_axis = np.searchsorted(d.axis, np.arange(d.n_axis))
-    r, cell, e_cell = d.mixture[:, 0, 0], np.tile(point[system.axes], (runs, 1)), np.exp(-h / d.time_constants[0])
     activities, arguments = np.empty((runs, n, M), np.float32), np.empty((runs, n, d.n_axis), np.float32)
     for k in range(n):
         past[k % len(past)] = nu
         first += (1.0 - decay) * (past[(k - back) % len(past), :, source].T - first)
         second = np.where(chain, second + (1.0 - decay) * (first - second), first)
-        synaptic = np.add.reduceat(second * d.weight, first_axis, axis=1)
-        cell += (1.0 - e_cell) * (synaptic - cell)
-        y = synaptic + r * (cell - synaptic)
+        y = np.add.reduceat(second * d.weight, first_axis, axis=1)
         F = np.column_stack([tf.offset + y[:, start[i]:start[i + 1]] @ tf.weights
                              for i, tf in enumerate(model.transfer_functions)])  # fmt: skip
         xi = rng.standard_normal((runs // 2 if paired else runs, M))
@@ -186,7 +182,7 @@ def test_covariances_of_filtered_rates_against_a_stochastic_simulation(simulated
     measured = flat.T @ flat / len(flat)
     f, weight = linear_response.nodes(T, 2048)
     filtering = linear_response.Filtering.of(model.system, model.dynamics, f)
-    X = filtering.axes(point) * filtering.activity[:, model.system.axes]
+    X = filtering.pathways * filtering.activity[:, model.system.axes]
     same = model.system.axes[:, None] == model.system.axes
     own = np.where(model.system.axes < 2, (point / model.N)[model.system.axes], 0.0)
     measured = measured - same * own * np.einsum("f,fk,fm->km", weight, X, X.conj()).real
