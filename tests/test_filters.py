@@ -69,7 +69,7 @@ def test_stationary_rates_are_those_without_filters(method):
 
 @pytest.mark.parametrize("method", ["adams", "euler"])
 def test_filters_that_do_nothing_give_the_bare_equation(method):
-    model = replace(logistic(), dynamics=dynamics(range(6), [0.0] * 6, [0.0] * 6, [0] * 6, n_population=2))
+    model = replace(logistic(), dynamics=dynamics(range(6), [0.0] * 6, [0.0] * 6, [0] * 6))
     course = np.array([[0.0, 5.0], [0.03, 50.0], [0.031, 5.0]])
     options = {"duration": 0.06, "order": 1, "method": method, "initial": [1.0, 2.0]}
     bare, filtered = (model.solve({"x": course}, dynamics=d, **options) for d in (False, True))
@@ -291,5 +291,5 @@ def test_what_does_not_fit_is_refused():
         replace(driven(), dynamics=None).solve({"x": 5.0}, 0.01, dynamics=True)
     with pytest.raises(MeanFieldError, match="filters for 1 axes, the transfer functions have 6"):
         replace(logistic(), dynamics=driven().dynamics)
-    with pytest.raises(MeanFieldError, match="knots for 1 populations, there are 2"):
-        replace(logistic(), dynamics=dynamics(range(6), [0.0] * 6, [0.0] * 6, [0] * 6))
+    with pytest.raises(MeanFieldError, match="responses of 1 populations, there are 2"):
+        replace(logistic(), dynamics=dynamics(range(6), [0.0] * 6, [0.0] * 6, [0] * 6, cell=answer(1.0, 1.0, 9.0)))

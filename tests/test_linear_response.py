@@ -10,7 +10,6 @@ from test_filters import amplitude, driven, logistic, loop, rate_model
 from test_filters import dynamics as filters
 
 from automfm_hpc import linear_response, spectra
-from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.errors import MeanFieldError
 from automfm_hpc.fixed_points import relaxation
 from automfm_hpc.fluctuations import Stationary
@@ -224,8 +223,7 @@ def test_order_two_against_monte_carlo():
     """Populations too large for noise of their own, sources shared: mean and covariance of the noisy equations."""
     base = logistic()
     d = base.dynamics
-    d = Dynamics(d.axis, d.weight, np.round(d.delay / 0.25) * 0.25, d.tau_syn, d.poles, np.array([15.0]),
-                 np.zeros((2, 1)), np.full((6, 1, 1), 0.3))  # fmt: skip
+    d = replace(d, delay=np.round(d.delay / 0.25) * 0.25)
     model = replace(base, N=np.array([np.inf, np.inf, 60.0]), dynamics=d)
     first, second = (model.solve({"x": 20.0}, duration=0.3, order=o) for o in (1, 2))
     mean, c = monte_carlo(model, 20.0, h=0.25, runs=800, duration=500.0)
