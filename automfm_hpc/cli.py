@@ -220,13 +220,12 @@ def do_dynamics(arguments: argparse.Namespace) -> int:
 def do_solve(arguments: argparse.Namespace) -> int:
     if arguments.drive is None:
         return _solve_stage(arguments)
+    from automfm_hpc import mesoscopic
     from automfm_hpc.mean_field import MeanField
-    from automfm_hpc.solution import summary
 
     model = MeanField.load(arguments.model)
     drive = parse_drive(arguments.drive, model.inputs)
-    solution = model.solve(drive=drive, duration=arguments.duration, order=arguments.order, dt=arguments.dt)
-    answer = {**summary(solution), "drive": drive}
+    answer = {**mesoscopic.answer(model, drive, arguments.duration, arguments.order, arguments.dt), "drive": drive}
     for key in ("rates", "sd"):
         answer[key] = {name: round(value, 6) for name, value in answer[key].items()}
     if arguments.json:

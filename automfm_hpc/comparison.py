@@ -21,7 +21,7 @@ ORDERS = (1, 2)
 
 
 def stationary(model: MeanField, drives: Sequence[Mapping[str, float]], duration: float = 0.6) -> xarray.Dataset:
-    """Rates averaged over the last half of a run at constant drive.
+    """Rates at constant drive, averaged over the last half of a run, or over realizations (`mesoscopic.answer`).
 
     Parameters
     ----------
@@ -38,14 +38,14 @@ def stationary(model: MeanField, drives: Sequence[Mapping[str, float]], duration
     """
     import xarray
 
-    from automfm_hpc.solution import summary
+    from automfm_hpc.mesoscopic import answer
 
     shape = (len(ORDERS), len(drives))
     rate, sd = (np.full((*shape, len(model.populations)), np.nan) for _ in range(2))
     status, warnings = np.full(shape, "", dtype=object), np.full(shape, "", dtype=object)
     for o, order in enumerate(ORDERS):
         for d, drive in enumerate(drives):
-            found = summary(model.solve(drive=drive, duration=duration, order=order, every=10))
+            found = answer(model, drive, duration, order, every=10)
             rate[o, d] = [found["rates"][name] for name in model.populations]
             sd[o, d] = [found["sd"].get(name, np.nan) for name in model.populations]
             status[o, d], warnings[o, d] = found["status"], "; ".join(found["warnings"])

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from automfm_hpc.mean_field import MeanField
 
 SETTLE = 300.0  # ms at the first drive before the clock starts
+TRIALS = 20
 
 
 class Realizations(NamedTuple):
@@ -141,7 +142,7 @@ def _sources(rate: float, N: float, h: float) -> float:
 
 
 def realizations(
-    model: MeanField, drive: Drive, duration: float = 1.0, trials: int = 20, seed: int = 1, dt: float = 0.1,
+    model: MeanField, drive: Drive, duration: float = 1.0, trials: int = TRIALS, seed: int = 1, dt: float = 0.1,
     bin_ms: float = 1.0, noise: bool = True,
 ) -> xarray.Dataset:  # fmt: skip
     """The model's finite populations, realized several times; see `MeanField.realizations`."""
@@ -184,3 +185,25 @@ def _dataset(model: MeanField, found: Realizations, drive: dict[str, Any], dt: f
         {"status": solution.status_of(happened), "warnings": [e["message"] for e in happened] + list(untrusted),
          "events": happened, "dt_ms": dt, "bin_ms": bin_ms, "drive": drive},
     )  # fmt: skip
+
+
+def answer(model: MeanField, drive: Drive, duration: float, order: int, dt: float = 0.1, every: int | None = None,
+           trials: int = TRIALS) -> dict[str, Any]:
+    """Status, drive, mean rates and standard deviations (Hz) at a drive, as `solution.summary` gives them.
+
+    Order 2 of a model whose cells' response is known: over realizations of its finite populations. The standard
+    deviation is that of activities filtered with exp(-t/T)/T, which is what c of the master equation stands for.
+    """
+    from automfm_hpc.solution import summary
+    from automfm_hpc.validate import filtered_variance
+
+    if order == 1 or not model.has_cell_response:
+        return summary(model.solve(drive=drive, duration=duration, order=order, dt=dt, every=every))
+    found = realizations(model, drive, duration, trials, dt=dt)
+    activity = found["activity"].transpose("population", "trial", "time").values
+    bin_ms = found.attrs["bin_ms"]
+    spread = {name: float(np.sqrt(filtered_variance(a, float(T), bin_ms)))
+              for name, a, T in zip(model.populations, activity, model.system.T, strict=False)}
+    return {"status": found.attrs["status"], "order": 2, "drive": found.attrs["drive"],
+            "rates": dict(zip(model.populations, activity.mean(axis=(1, 2)).tolist(), strict=True)), "sd": spread,
+            "warnings": found.attrs["warnings"]}

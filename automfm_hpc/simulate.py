@@ -53,7 +53,11 @@ def draw_inputs(cell: Cell, n: int, rng: np.random.Generator, heterogeneous: boo
     the same first two moments: with m_i synapses of pair i, sum(m_i)^2 / sum(m_i^2) trains of sum(m_i^2) / sum(m_i)
     synapses each (Campbell's theorem). The m_i follow a gamma law: rounding a normal law to whole numbers of at
     least 1 would raise a mean of 1.5 to 1.6.
+
+    Where the network's true connections are known, cells are its own, each as often as the others.
     """
+    if cell.real is not None and heterogeneous:
+        return cell.real.of(_own_cells(len(cell.real.pairs), n, rng))
     shape = (n, len(cell.channels))
     pairs, events, quantum = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     for j, channel in enumerate(cell.channels):
