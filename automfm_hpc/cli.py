@@ -128,7 +128,6 @@ def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: A
 
 def do_run(arguments: argparse.Namespace) -> int:
     from automfm_hpc import comparison, stages
-    from automfm_hpc.measured_dynamics import measure_dynamics
 
     with _pool() as pool:
         told = _logger(pool)
@@ -143,6 +142,8 @@ def do_run(arguments: argparse.Namespace) -> int:
         stages.simulate(run, pool, told)
         stages.fit(run, pool, told)
         if not arguments.no_dynamics:
+            from automfm_hpc.measured_dynamics import measure_dynamics
+
             measure_dynamics(run, pool, told)
         compared = stages.solve(run, pool, told)
         identity = stages.publish(run, pool, told, _catalog(arguments))
