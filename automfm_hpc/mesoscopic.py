@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 SETTLE = 300.0  # ms at the first drive before the clock starts
 TRIALS = 20
+MEMORY = 100.0  # ms of the means that are held against the transfer functions' domain
+FASTEST = 1000.0  # Hz: no population fires faster; 1/T of the master equation is no limit of cells that answer faster
 
 
 class Realizations(NamedTuple):
@@ -80,7 +82,7 @@ def realize(
     filters, P = filters_of(dynamics, system, h), start.size
     n_bin, settle = (len(drive) - 1) // bin_steps, round(SETTLE / h) if noise else 0
     table = np.concatenate([np.repeat(drive[:1], settle, axis=0), drive])
-    limit, events = 1000.0 / system.T[:P], empty_events(system)
+    limit, events = np.full(P, FASTEST), empty_events(system)
     activity, rate = np.zeros((len(seeds), n_bin, P)), np.zeros((n_bin, P))
     first = np.concatenate([start, drive[0]])
     for trial, seed in enumerate(seeds):
@@ -122,9 +124,9 @@ def _march(
             for i in range(P):
                 activity[row, i] += sent[i] / bin_steps
                 rate[row, i] += nu[i] / bin_steps
-        # The domain is a matter of rates, not of the noise on them: their recent means are watched.
+        # The domain is a matter of rates, not of the swings around them: means over some 100 ms are watched.
         for s in range(M):
-            mean[s] += 0.005 * (nu[s] - mean[s])
+            mean[s] += h / MEMORY * (nu[s] - mean[s])
         if k >= settle and (k - settle) % bin_steps == 0:
             gather(system, mean, work)
             watch_domain(system, work.nu, k - settle, events.outside)

@@ -38,7 +38,7 @@ CLASSES = 32  # of in-degrees
 DELAY = 1.0  # ms from a generator to its cells
 WINDOW = 4000.0  # ms at least
 PRECISION, LEAST_PRECISION = 3.3, 0.2  # relative error at a middling frequency over the rates' wanted one; at most
-BUDGET = 4.0  # neuron-seconds of one measurement over those of a grid point
+BUDGET = 2.0  # neuron-seconds of one measurement over those of a grid point
 FEWEST_CELLS = 64
 LAG = -0.5  # steps: a rate given for [t, t + hold) makes arrivals stamped t + DELAY, ..., t + DELAY + hold - dt
 
