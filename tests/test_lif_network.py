@@ -186,9 +186,13 @@ def test_kept_as_a_run_it_is_solved_published_and_validated(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["rates"]["E"] == pytest.approx(37.9497, abs=1e-3)
     assert main(["library", "search", "network=brunel", "--catalog", catalog]) == 0
     assert record in capsys.readouterr().out
-    assert main(["validate", run, "--protocols", "constant", "--seeds", "2", "--order", "1", "--json"]) == 0
-    verdict = json.loads(capsys.readouterr().out)["verdict"]
-    assert verdict["ext"]["trusted"] is not None
+    assert main(["validate", run, "--protocols", "constant", "--seeds", "1", "--order", "1", "--scale", "0.15",
+                 "--json"]) == 0
+    scored = json.loads(capsys.readouterr().out)["protocols"]
+    assert len(scored) == 5
+    for row in (row for s in scored for row in s["populations"].values()):
+        # At this scale cells share two thirds of their inputs, which makes them faster than the theory.
+        assert -0.2 * row["network"] < row["error"] < 0.05 * row["network"]
 
 
 def test_warnings_tell_the_error_of_the_first_order():
