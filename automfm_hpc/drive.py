@@ -46,6 +46,24 @@ def tabulate(drive: Drive, inputs: Sequence[str], times: FloatArray) -> FloatArr
     return table
 
 
+def knots(drive: Drive, inputs: Sequence[str], times: FloatArray) -> list[FloatArray]:
+    """The piecewise linear time course of every input: (n_knot, 2) arrays of times (s) and rates (Hz).
+
+    As `tabulate`, which see, without interpolation: a constant has one knot, an array its own, and a function
+    one at each of `times`.
+    """
+    check_names(drive, inputs)
+    found = []
+    for name in inputs:
+        value = drive[name]
+        table = not callable(value) and np.ndim(value) == 2
+        at = np.asarray(value, float)[:, 0] if table else times if callable(value) else times[:1]
+        course = _course(value, at, name)
+        _check_rates(course, at, name)
+        found.append(np.column_stack([at, course]))
+    return found
+
+
 def check_names(drive: Drive, inputs: Sequence[str]) -> None:
     """Raise MeanFieldError unless `drive` has exactly one entry per input."""
     for name in drive:

@@ -34,7 +34,7 @@ def empty_events(system: System) -> Events:
 
 
 @compiled
-def mark(table: FloatArray, row: int, step: int, value: float, sign: int) -> None:
+def mark(table: FloatArray, row: int, step: float, value: float, sign: int) -> None:
     """Count an event; keep the largest (sign 1) or smallest (sign -1) value."""
     if table[row, COUNT] == 0:
         table[row, FIRST] = step
@@ -46,7 +46,7 @@ def mark(table: FloatArray, row: int, step: int, value: float, sign: int) -> Non
 
 
 @compiled
-def watch_domain(system: System, nu: FloatArray, step: int, outside: FloatArray) -> None:
+def watch_domain(system: System, nu: FloatArray, step: float, outside: FloatArray) -> None:
     """Arguments nu (n_axes,) of the transfer functions against their domains."""
     domain = system.domain
     for k in range(nu.size):
@@ -59,7 +59,7 @@ def watch_domain(system: System, nu: FloatArray, step: int, outside: FloatArray)
 
 
 @compiled
-def driven_rates(work: Response, limit: FloatArray, step: int, events: Events, out: FloatArray) -> None:
+def driven_rates(work: Response, limit: FloatArray, step: float, events: Events, out: FloatArray) -> None:
     """out <- F + 1/2 sum c d2F clipped to [0, limit]."""
     F, half = work.F, work.half
     for i in range(out.size):
@@ -74,7 +74,7 @@ def driven_rates(work: Response, limit: FloatArray, step: int, events: Events, o
 
 
 @compiled
-def bound(system: System, c: FloatArray, step: int, table: FloatArray) -> None:
+def bound(system: System, c: FloatArray, step: float, table: FloatArray) -> None:
     """Scale c by a diagonal congruence where a variance exceeds 1/(4 T^2)."""
     T = system.T
     for i in range(c.shape[0]):
@@ -88,7 +88,7 @@ def bound(system: System, c: FloatArray, step: int, table: FloatArray) -> None:
 
 
 @compiled
-def bound_together(system: System, c: FloatArray, spread: FloatArray, step: int, table: FloatArray) -> None:
+def bound_together(system: System, c: FloatArray, spread: FloatArray, step: float, table: FloatArray) -> None:
     """As `bound`, with one factor for all covariances, those of the filtered rates among them."""
     T, scale = system.T, 1.0
     for i in range(c.shape[0]):

@@ -28,7 +28,7 @@ def starting_rates(
         For order 2: driven rates and J, see `fixed_points.refine`.
     """
     if given is not None:
-        return _given(system, populations, given)
+        return given_rates(system, populations, given)
     found = search(system, tuple(populations), inputs, 1, default_starts(system, 4), [""] * system.axes.size)
     if not found.stable:
         return np.zeros(len(populations))
@@ -46,7 +46,8 @@ def starting_covariance(system: System, rates: FloatArray, order: int) -> FloatA
     return c if proper else np.zeros((M, M))
 
 
-def _given(system: System, populations: Sequence[str], given: Mapping[str, float] | ArrayLike) -> FloatArray:
+def given_rates(system: System, populations: Sequence[str], given: Mapping[str, float] | ArrayLike) -> FloatArray:
+    """Starting rates (P,) in Hz, checked."""
     if isinstance(given, Mapping):
         for name in set(given) - set(populations):
             raise MeanFieldError(f"no population '{name}'", where="initial", remedy=suggest(name, populations))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from automfm_hpc import (
+    batch,
     fixed_points,
     linear_response,
     published_template,
@@ -190,7 +191,7 @@ class MeanField:
     def solve(
         self, drive: Drive, duration: float = 1.0, order: int = 2, dt: float = 0.1, method: str = "adams",
         initial: Mapping[str, float] | ArrayLike | None = None, every: int | None = None,
-        dynamics: bool | None = None,
+        dynamics: bool | None = None, adaptive: bool = False, rtol: float = 1e-3, atol: float = 1e-2,
     ) -> xarray.Dataset:  # fmt: skip
         """Rates, and at order 2 covariances, over time.
 
@@ -218,6 +219,9 @@ class MeanField:
             Whether the transfer functions see rates through the model's delays, synapses and cell responses.
             Default: if the model has them. False: the bare master equation. With them covariances come from the
             linear response, see `fluctuations`; where it grows the status is 'unsettled'.
+        adaptive, rtol, atol
+            Steps as long as an error of `rtol` of a rate or standard deviation plus `atol` (Hz) in each allows, which
+            stop at jumps and kinks of the drive; dt only spaces the samples. Not with dynamics. See `batch`.
 
         Returns
         -------
@@ -227,18 +231,24 @@ class MeanField:
             'saturated', 'diverged'), warnings (a list of sentences), events (the same as dictionaries).
             A drive outside the range in which the model was validated adds a warning and no event.
         """
+        if adaptive:
+            return batch.solve_batch([self], [drive], duration, order, dt, every, initial, rtol, atol, 1, dynamics, ())
         run = self._run(drive, duration, order, dt, method, initial, every, dynamics)
-        return solution.dataset(self, [run], many=False)
+        return solution.dataset(self, [run])
 
-    def solve_many(self, drives: Drive | Sequence[Drive], **options: Any) -> xarray.Dataset:
-        """`solve` for many drives.
+    def solve_many(
+        self, drives: Drive | Sequence[Drive], threads: int = 1, adaptive: bool = False, **options: Any
+    ) -> xarray.Dataset:
+        """`solve` for many drives; for many models, too, see `batch.solve_batch`.
 
         Parameters
         ----------
         drives : sequence of drives, or one mapping
             In a mapping an input may have an (n_drive,) array of constant rates or an (n_drive, n, 2)
             array of time courses; what else it has is shared by all drives.
-        options
+        threads : int
+            To spread the drives over; results do not depend on it.
+        adaptive, options
             As for `solve`.
 
         Returns
@@ -247,8 +257,10 @@ class MeanField:
             As from `solve`, with a first dimension `drive`; status (drive,) is a variable, and warnings
             begin with the number of their drive.
         """
-        runs = [self._run(drive, **options) for drive in each(drives, self.inputs)]
-        return solution.dataset(self, runs, many=True)
+        if adaptive:
+            return batch.solve_batch([self], drives, threads=threads, lead=("drive",), **options)
+        runs = batch.on_threads(lambda drive: self._run(drive, **options), each(drives, self.inputs), threads)
+        return solution.dataset(self, runs, {"drive": len(runs)})
 
     def _run(
         self, drive: Drive, duration: float = 1.0, order: int = 2, dt: float = 0.1, method: str = "adams",
@@ -256,7 +268,7 @@ class MeanField:
         dynamics: bool | None = None,
     ) -> solution.Run:  # fmt: skip
         """Compiled solution for one drive."""
-        n_step = _steps(duration, dt)
+        n_step = batch.n_steps(duration, dt)
         _check_order(order)
         filtered = self.filters_used(dynamics)
         if method not in METHODS:
@@ -388,13 +400,6 @@ def _require(condition: bool, what: str) -> None:
 def _check_order(order: int) -> None:
     if order not in (1, 2):
         raise MeanFieldError(f"order {order!r}", where="mean field", remedy="Order is 1 or 2.")
-
-
-def _steps(duration: float, dt: float) -> int:
-    if not (np.isfinite(dt) and dt > 0 and np.isfinite(duration) and 1000.0 * duration >= dt * (1 - 1e-9)):
-        raise MeanFieldError(f"duration {duration:g} s with steps of {dt:g} ms", where="solve",
-                             remedy="dt (ms) must be above 0 and fit into the duration (s).")
-    return max(1, round(1000.0 * duration / dt))
 
 
 def _starts(pieces: Any) -> NDArray[np.int64]:

@@ -163,6 +163,14 @@ def respond_into(system: System, work: Response) -> int:
 
 
 @compiled
+def respond_at(system: System, rate: FloatArray, work: Response) -> int:
+    """`respond_into` at present rates (M,)."""
+    gather(system, rate, work)
+    bad: int = respond_into(system, work)
+    return bad
+
+
+@compiled
 def correct(system: System, c: FloatArray, work: Response) -> None:
     """half <- 1/2 sum_jk c_jk d2F/dnu_j dnu_k from the Hessians of the last evaluation."""
     half, hessian, axes, axis_start = work.half, work.hessian, system.axes, system.axis_start

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from automfm_hpc.mean_field import MeanField
 
+_SINGLE: Mapping[str, int] = MappingProxyType({})
 STATUSES = ("ok", "out_of_domain", "unsettled", "negative", "saturated", "diverged")  # from best to worst
 
 
@@ -84,37 +86,42 @@ def status_of(happened: Sequence[dict[str, Any]]) -> str:
     return max((event["status"] for event in happened), key=STATUSES.index, default="ok")
 
 
-def dataset(model: MeanField, runs: Sequence[Run], many: bool) -> xarray.Dataset:
-    """Runs of equal shape as one dataset; with `many` they get a first dimension `drive`."""
+def dataset(model: MeanField, runs: Sequence[Run], lead: Mapping[str, int] = _SINGLE) -> xarray.Dataset:
+    """Runs of equal shape as one dataset; `lead`: names and sizes of first dimensions over which the runs lie."""
     import xarray
 
-    first = runs[0]
-    names = list(model.populations)
-    lead = ("drive",) if many else ()
+    first, names = runs[0], list(model.populations)
     happened = [events(model, run) for run in runs]
-    rate = np.stack([run.trace.rate for run in runs]) if many else first.trace.rate
-    data: dict[str, Any] = {"rate": ((*lead, "time", "population"), rate, {"units": "Hz"})}
-    if first.order == 2:
-        c = np.stack([run.trace.covariance for run in runs]) if many else first.trace.covariance
-        data["covariance"] = ((*lead, "time", "population_i", "population_j"), c, {"units": "Hz^2"})
+    data: dict[str, Any] = {"rate": ((*lead, "time", "population"), _stack([r.trace.rate for r in runs], lead),
+                                     {"units": "Hz"})}  # fmt: skip
     coords: dict[str, Any] = {"population": names}
     if first.order == 2:
+        c = _stack([run.trace.covariance for run in runs], lead)
+        data["covariance"] = ((*lead, "time", "population_i", "population_j"), c, {"units": "Hz^2"})
         coords |= {"population_i": names, "population_j": names}
     coords["time"] = ("time", np.arange(len(first.trace.rate)) * (first.dt * first.every / 1000.0), {"units": "s"})
-    if many:
-        data["status"] = (lead, [status_of(h) for h in happened])
-    return xarray.Dataset(data, coords, _attributes(first, runs, happened, many))
+    if lead:
+        data["status"] = (tuple(lead), np.reshape([status_of(h) for h in happened], tuple(lead.values())))
+    return xarray.Dataset(data, coords, _attributes(runs, happened, lead))
 
 
-def _attributes(first: Run, runs: Sequence[Run], happened: list[list[dict[str, Any]]], many: bool) -> dict[str, Any]:
-    together = [event | ({"drive": k} if many else {}) for k, some in enumerate(happened) for event in some]
-    said = [(k, text) for k, run in enumerate(runs)
-            for text in (*(event["message"] for event in happened[k]), *run.untrusted)]
+def _stack(arrays: Sequence[NDArray[np.float64]], lead: Mapping[str, int]) -> NDArray[np.float64]:
+    return np.stack(arrays).reshape(*lead.values(), *arrays[0].shape) if lead else arrays[0]
+
+
+def _attributes(
+    runs: Sequence[Run], happened: list[list[dict[str, Any]]], lead: Mapping[str, int]
+) -> dict[str, Any]:
+    places = [dict(zip(lead, map(int, np.unravel_index(k, tuple(lead.values()))), strict=True)) if lead else {}
+              for k in range(len(runs))]  # fmt: skip
+    together = [event | place for place, some in zip(places, happened, strict=True) for event in some]
+    said = [", ".join(f"{name} {k}" for name, k in place.items()) + (": " if place else "") + text
+            for place, run, some in zip(places, runs, happened, strict=True)
+            for text in (*(event["message"] for event in some), *run.untrusted)]  # fmt: skip
     return {
-        "status": status_of(together),
-        "warnings": [(f"drive {k}: " if many else "") + text for k, text in said],
-        "events": together, "order": first.order, "method": first.method, "dt_ms": first.dt,
-        "drive": [run.drive for run in runs] if many else first.drive,
+        "status": status_of(together), "warnings": said, "events": together, "order": runs[0].order,
+        "method": runs[0].method, "dt_ms": runs[0].dt,
+        "drive": [run.drive for run in runs[: lead["drive"]]] if lead else runs[0].drive,
     }  # fmt: skip
 
 
