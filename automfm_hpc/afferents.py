@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from automfm_hpc.presynaptic import PresynapticStatistics, Trains, draw_trains, spread_rates
+from automfm_hpc.presynaptic import PresynapticStatistics, Received, draw_trains, spread_rates
 from automfm_hpc.remap import Cell, CellInputs
 from automfm_hpc.wiring import whole_counts
 
@@ -26,11 +26,11 @@ class Afferents:
     arrivals : (n_cell, n_channel) array
         Rate (Hz) of the Poisson train of each cell and channel; 0 where trains stand instead.
     trains : Mapping
-        Channel number -> Trains.
+        Channel number -> Received.
     """
 
     arrivals: FloatArray
-    trains: Mapping[int, Trains]
+    trains: Mapping[int, Received]
 
 
 def explicit(cell: Cell, presynaptic: Mapping[str, PresynapticStatistics]) -> list[int]:

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automfm_hpc.errors import PlanError
+from automfm_hpc.trains import renewal
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-LEAST_CV = 0.05  # a gamma process of CV 0 has no law
 FEWEST_RATE = 1e-3  # Hz: below, a source is silent
 
 
@@ -70,7 +70,7 @@ class PresynapticStatistics:
 
 
 @dataclass(frozen=True, eq=False)
-class Trains:
+class Received:
     """Spikes that reach some cells through one channel, on the simulation's grid.
 
     Parameters
@@ -91,7 +91,7 @@ class Trains:
 def draw_trains(
     rates: FloatArray, synapses: FloatArray, owner: IntArray, isi_cv: FloatArray, duration: float, dt: float,
     rng: np.random.Generator,
-) -> Trains:  # fmt: skip
+) -> Received:  # fmt: skip
     """Independent gamma renewal processes in equilibrium, one per connected pair, merged for each receiving cell.
 
     Parameters
@@ -105,27 +105,19 @@ def draw_trains(
         ms.
     rng : numpy.random.Generator
     """
-    alive = rates > FEWEST_RATE
-    rates, synapses, owner = rates[alive], synapses[alive], owner[alive]
-    shape = np.maximum(isi_cv[alive], LEAST_CV) ** -2.0
-    mean = 1000.0 / rates
-    expected = duration / mean
-    # The first interval is the rest of one that a random moment falls into: length-biased, gamma(shape + 1).
-    first = rng.random(rates.size) * rng.standard_gamma(shape + 1.0) * mean / shape
-    count = np.ceil(expected + 7.0 * np.sqrt(expected / shape) + 4.0 + 12.0 / shape).astype(np.int64)
-    pair = np.repeat(np.arange(rates.size), count)
-    interval = rng.standard_gamma(shape[pair]) * (mean / shape)[pair]
-    start = np.cumsum(count) - count
-    interval[start] = first
-    total = np.cumsum(interval)
-    time = total - np.repeat(total[start] - first, count)
-    step = np.ceil(time / dt).astype(np.int64)
-    inside = time < duration
-    pair, step = pair[inside], np.maximum(step[inside], 1)
-    return _merged(owner[pair], step, synapses[pair])
+    n_step, alive = round(duration / dt), rates > FEWEST_RATE
+    rates, synapses, owner, isi_cv = rates[alive], synapses[alive], owner[alive], isi_cv[alive]
+    pairs, steps = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for cv in np.unique(isi_cv):  # as many as there are grid points in a chunk
+        members = np.flatnonzero(isi_cv == cv)
+        which, step = renewal(rates[members], float(cv), n_step, dt, rng)
+        pairs.append(members[which])
+        steps.append(step)
+    pair = np.concatenate(pairs)
+    return _merged(owner[pair], np.concatenate(steps), synapses[pair])
 
 
-def _merged(cell: IntArray, step: IntArray, synapses: FloatArray) -> Trains:
+def _merged(cell: IntArray, step: IntArray, synapses: FloatArray) -> Received:
     """Sorted by cell, then time; what arrives in the same step arrives together."""
     span = int(step.max(initial=0)) + 1
     key = cell * span + step
@@ -135,7 +127,7 @@ def _merged(cell: IntArray, step: IntArray, synapses: FloatArray) -> Trains:
     place = np.flatnonzero(new)
     together = np.add.reduceat(synapses, place) if place.size else synapses
     key = key[place]
-    return Trains(key // span, key % span, together)
+    return Received(key // span, key % span, together)
 
 
 def spread_rates(mean: FloatArray, rate_cv: FloatArray, rng: np.random.Generator) -> FloatArray:

@@ -19,7 +19,7 @@ from automfm_hpc import nest_models
 from automfm_hpc.afferents import afferents, explicit
 from automfm_hpc.errors import SimulationError
 from automfm_hpc.plan import LEAST_CELLS, Plan, Sampling, Task
-from automfm_hpc.presynaptic import PresynapticStatistics, Trains, statistics_of
+from automfm_hpc.presynaptic import PresynapticStatistics, Received, statistics_of
 from automfm_hpc.provenance import seed_for
 from automfm_hpc.remap import Cell, CellInputs, Channel
 from automfm_hpc.spikes import isi_cv
@@ -178,7 +178,7 @@ def _builtin_cells(nest: Any, cell: Cell, arrivals: FloatArray, quantum: FloatAr
     return nodes
 
 
-def connect_trains(nest: Any, cell: Cell, nodes: Any, channel: int, trains: Trains, dt: float) -> None:
+def connect_trains(nest: Any, cell: Cell, nodes: Any, channel: int, trains: Received, dt: float) -> None:
     """Give every cell the spikes of its presynaptic cells through one receptor."""
     if not trains.cell.size:
         return
