@@ -11,6 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from automfm_hpc.arguments import build_parser, parse_drive
+from automfm_hpc.cli_queries import (
+    do_doctor,
+    do_import_bsb,
+    do_library_help,
+    do_library_ls,
+    do_library_search,
+    do_library_show,
+    do_lif,
+    do_network,
+)
+from automfm_hpc.console import catalog, log, logger, say, speaks, the_pool
 from automfm_hpc.errors import AutomfmError, PlanError, UsageError
 from automfm_hpc.stages import Run
 
@@ -38,43 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: AutomfmError, code: int) -> int:
-    if _speaks():
+    if speaks():
         log(f"automfm: {error}")
     return code
-
-
-def _speaks() -> bool:
-    """Whether this is the rank that speaks, for every rank fails alike; before MPI is loaded the launcher says."""
-    from automfm_hpc.pools import launcher
-
-    mpi = sys.modules.get("mpi4py.MPI")
-    if mpi is not None and not mpi.Is_finalized():
-        return bool(mpi.COMM_WORLD.rank == 0)
-    started = launcher()
-    return started is None or started.rank == 0
-
-
-def log(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _say(pool: Any, text: str) -> None:
-    if pool.is_root:
-        print(text, flush=True)
-
-
-def _pool() -> Any:
-    from automfm_hpc.pools import open_pool
-
-    return open_pool()
-
-
-def _logger(pool: Any) -> Callable[[str], None]:
-    return log if pool.is_root else (lambda text: None)
-
-
-def _catalog(arguments: argparse.Namespace) -> Path:
-    return Path(arguments.catalog or os.environ.get("AUTOMFM_CATALOG") or "catalog")
 
 
 def _existing_run(path: Path) -> Run:
@@ -115,10 +92,10 @@ def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: A
         with stages.on_root(pool) as root:
             if root:
                 if not run.network.is_file():
-                    stages.prepare_nest(network, _logger(pool))
+                    stages.prepare_nest(network, logger(pool))
                 stages.prepare(run, network)
         experiment = working_experiment(network, root=arguments.seed)
-        trials = stages.spike(run, experiment, pool, _logger(pool))
+        trials = stages.spike(run, experiment, pool, logger(pool))
         return planned(working_points(trials, experiment), presynaptic_statistics(trials, experiment))
     return planned(points)
 
@@ -129,8 +106,8 @@ def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: A
 def do_run(arguments: argparse.Namespace) -> int:
     from automfm_hpc import comparison, stages
 
-    with _pool() as pool:
-        told = _logger(pool)
+    with the_pool() as pool:
+        told = logger(pool)
         run = Run(arguments.out)
         plan = _plan_of(arguments, arguments.network, run, pool, "network")
         with stages.on_root(pool) as root:
@@ -146,7 +123,7 @@ def do_run(arguments: argparse.Namespace) -> int:
 
             measure_dynamics(run, pool, told)
         compared = stages.solve(run, pool, told)
-        identity = stages.publish(run, pool, told, _catalog(arguments))
+        identity = stages.publish(run, pool, told, catalog(arguments))
         with stages.on_root(pool) as root:
             if root:
                 figures = _plot(run)
@@ -155,7 +132,7 @@ def do_run(arguments: argparse.Namespace) -> int:
                                       "figures": [str(f) for f in figures]}))
                 else:
                     print(comparison.table(compared or {}, arguments.order))
-                    print(f"model    {run.model}\nrecord   {identity} in {_catalog(arguments)}\n"
+                    print(f"model    {run.model}\nrecord   {identity} in {catalog(arguments)}\n"
                           f"figures  {run.figures} ({len(figures)} files)")
     return 0
 
@@ -173,7 +150,7 @@ def do_plan(arguments: argparse.Namespace) -> int:
         raise UsageError("--out RUN is missing", where="automfm plan")
     else:
         run = Run(out)
-    with _pool() as pool:
+    with the_pool() as pool:
         plan = _plan_of(arguments, source, run, pool, "description")
         with stages.on_root(pool) as root:
             if root:
@@ -189,9 +166,9 @@ def do_plan(arguments: argparse.Namespace) -> int:
 def do_simulate(arguments: argparse.Namespace) -> int:
     from automfm_hpc import stages
 
-    with _pool() as pool:
-        counts = stages.simulate(_existing_run(arguments.run), pool, _logger(pool))
-        _say(pool, f"{counts['simulated']} of {counts['chunks']} chunks simulated in {counts['seconds']:.1f} s "
+    with the_pool() as pool:
+        counts = stages.simulate(_existing_run(arguments.run), pool, logger(pool))
+        say(pool, f"{counts['simulated']} of {counts['chunks']} chunks simulated in {counts['seconds']:.1f} s "
                    f"on {pool.size} rank(s)")
     return 0
 
@@ -199,10 +176,10 @@ def do_simulate(arguments: argparse.Namespace) -> int:
 def do_fit(arguments: argparse.Namespace) -> int:
     from automfm_hpc import stages
 
-    with _pool() as pool:
+    with the_pool() as pool:
         run = _existing_run(arguments.run)
-        stages.fit(run, pool, _logger(pool))
-        _say(pool, f"{run.fits}\n{run.model}")
+        stages.fit(run, pool, logger(pool))
+        say(pool, f"{run.fits}\n{run.model}")
     return 0
 
 
@@ -211,8 +188,8 @@ def do_dynamics(arguments: argparse.Namespace) -> int:
 
     if arguments.points < 1:
         raise UsageError("at least one working point is needed", where="--points")
-    with _pool() as pool:
-        result = measure_dynamics(_existing_run(arguments.run), pool, _logger(pool), arguments.points)
+    with the_pool() as pool:
+        result = measure_dynamics(_existing_run(arguments.run), pool, logger(pool), arguments.points)
         if pool.is_root and result is not None:
             print(json.dumps(result, allow_nan=False) if arguments.json else table(result))
     return 0
@@ -243,8 +220,8 @@ def do_solve(arguments: argparse.Namespace) -> int:
 def _solve_stage(arguments: argparse.Namespace) -> int:
     from automfm_hpc import comparison, stages
 
-    with _pool() as pool:
-        compared = stages.solve(_existing_run(arguments.model), pool, _logger(pool))
+    with the_pool() as pool:
+        compared = stages.solve(_existing_run(arguments.model), pool, logger(pool))
         if pool.is_root and compared is not None:
             print(json.dumps(compared) if arguments.json else comparison.table(compared, arguments.order))
     return 0
@@ -262,9 +239,9 @@ def do_validate(arguments: argparse.Namespace) -> int:
     from automfm_hpc.validation_table import table
 
     kinds = parse_kinds(arguments.protocols)
-    with _pool() as pool:
+    with the_pool() as pool:
         run = _existing_run(arguments.run)
-        result = run_validation(run, pool, _logger(pool), kinds, arguments.seeds, arguments.scale, arguments.order)
+        result = run_validation(run, pool, logger(pool), kinds, arguments.seeds, arguments.scale, arguments.order)
         if pool.is_root and result is not None:
             figures = plot_validation(run)
             if arguments.json:
@@ -283,9 +260,9 @@ def _explain(arguments: argparse.Namespace) -> int:
         raise UsageError("does not go with --explain, which has constant drives", where="--protocols",
                          remedy="Leave it out; choose drives with --drives.")
     duration = DURATION if arguments.duration is None else 1000.0 * arguments.duration
-    with _pool() as pool:
+    with the_pool() as pool:
         run = _existing_run(arguments.run)
-        result = run_explanation(run, pool, _logger(pool), arguments.drives, arguments.scale, duration)
+        result = run_explanation(run, pool, logger(pool), arguments.drives, arguments.scale, duration)
         if pool.is_root and result is not None:
             figures = plot_explanation(run)
             if arguments.json:
@@ -298,9 +275,9 @@ def _explain(arguments: argparse.Namespace) -> int:
 def do_publish(arguments: argparse.Namespace) -> int:
     from automfm_hpc import stages
 
-    with _pool() as pool:
-        identity = stages.publish(_existing_run(arguments.run), pool, _logger(pool), _catalog(arguments))
-        _say(pool, str(identity))
+    with the_pool() as pool:
+        identity = stages.publish(_existing_run(arguments.run), pool, logger(pool), catalog(arguments))
+        say(pool, str(identity))
     return 0
 
 
@@ -314,145 +291,6 @@ def _plot(run: Run) -> list[Path]:
     from automfm_hpc.plots import plot_run
 
     return plot_run(run)
-
-
-def do_network(arguments: argparse.Namespace) -> int:
-    from automfm_hpc.description import load
-    from automfm_hpc.remap import remap
-
-    network = load(arguments.network).with_variant(arguments.variant)
-    parameters = remap(network)
-    if arguments.json:
-        print(json.dumps({"network": network.to_dict(), "projections": parameters.by_projection(),
-                          "N": {n: (float(v) if v < float("inf") else None)
-                                for n, v in zip((*parameters.populations, *parameters.inputs), parameters.N)}}))
-        return 0
-    print(f"{network.name} ({network.variant}): {network.description}")
-    for p in network.populations:
-        print(f"  {p.name:<10}{p.size:>8} cells   {p.model}")
-    for i in network.inputs:
-        print(f"  {i.name:<10}{i.sources or 'private':>8} sources {i.rate_range[0]:g} to {i.rate_range[1]:g} Hz")
-    print(f"  {'projection':<14}{'K':>9}{'sd':>8}{'Q':>9}{'tau_syn':>9}{'E':>7}{'delay':>7}")
-    for name, v in parameters.by_projection().items():
-        cells = "".join(f"{'-' if v[k] is None else format(v[k], '.4g'):>{w}}"
-                        for k, w in (("K", 9), ("K_sd", 8), ("Q", 9), ("tau_syn", 9), ("E", 7), ("delay", 7)))
-        print(f"  {name:<14}{cells}")
-    return 0
-
-
-def do_lif(arguments: argparse.Namespace) -> int:
-    from automfm_hpc import lif_report
-
-    if arguments.publish and arguments.out is None:
-        raise UsageError("--publish needs --out RUN", where="automfm lif")
-    low, high, number = arguments.frequencies
-    if not (0.0 <= low < high and 2 <= number <= 1e6):
-        raise UsageError("needs 0 <= LOW < HIGH and at least 2 frequencies", where="--frequencies")
-    net, network = lif_report.load(arguments.network, arguments.variant)
-    answer = lif_report.report(net, method=arguments.method, frequencies=arguments.frequencies,
-                               spectra=arguments.spectra)
-    if arguments.out is not None:
-        answer |= _keep_lif(arguments, net, network, answer)
-    if arguments.json:
-        print(json.dumps(answer, allow_nan=False))
-        return 0
-    print(lif_report.table(answer))
-    for key in ("run", "record"):
-        if key in answer:
-            print(f"{key:<8} {answer[key]}")
-    for warning in answer["warnings"]:
-        log(f"warning: {warning}")
-    return 0
-
-
-def _keep_lif(arguments: argparse.Namespace, net: Any, network: Any, answer: Mapping[str, Any]) -> dict[str, str]:
-    """Write a run whose mean field is the theory, and publish it if wanted."""
-    from automfm_hpc import stages
-    from automfm_hpc.lif_mean_field import fit_documents, lif_mean_field
-    from automfm_hpc.lif_network import lif_plan, spiking_network
-    from automfm_hpc.provenance import write_json
-
-    described = spiking_network(net) if network is None else network
-    run = Run(arguments.out)
-    with _pool() as pool:
-        with stages.on_root(pool) as root:
-            if root:
-                plan = lif_plan(described, answer["rates_Hz"])
-                stages.write_plan(run, plan)
-                model = lif_mean_field(net, method=arguments.method, network=described)
-                model.save(run.model)
-                write_json(run.fits, {"plan": plan.id, "fits": fit_documents(model)})
-                write_json(run.folder / "lif.json", answer)
-        kept = {"run": str(run.folder)}
-        if arguments.publish:
-            stages.solve(run, pool, _logger(pool))
-            kept["record"] = str(stages.publish(run, pool, _logger(pool), _catalog(arguments)))
-    return kept
-
-
-def do_import_bsb(arguments: argparse.Namespace) -> int:
-    from automfm_hpc.bsb import read_bsb, write_network
-
-    bsb = read_bsb(arguments.file, arguments.config, arguments.simulation)
-    beside = write_network(bsb, arguments.out)
-    for title, lines in (("found", bsb.found), ("dropped", bsb.dropped)):
-        print("\n  ".join((f"{title}:", *(lines or ("nothing",)))))
-    print(f"wrote {arguments.out} and {beside}")
-    return 0
-
-
-def do_doctor(arguments: argparse.Namespace) -> int:
-    from automfm_hpc.doctor import examine
-    from automfm_hpc.nest_models import compile_module
-
-    for receptors in arguments.compile or []:
-        log(f"doctor: {compile_module(receptors)}")
-    findings = examine()
-    if arguments.json:
-        print(json.dumps([vars(f) for f in findings]))
-    else:
-        for f in findings:
-            mend = f"\n     mend: {f.remedy}" if f.remedy else ""
-            print(f"{'ok  ' if f.ok else 'FAIL'} {f.name:<18} {f.found}{mend}")
-    return 0 if all(f.ok or f.optional for f in findings) else 1
-
-
-def do_library_help(arguments: argparse.Namespace) -> int:
-    arguments.library_parser.print_help()
-    return 2
-
-
-def _library(arguments: argparse.Namespace) -> Any:
-    from automfm_hpc.library import Library
-
-    return Library.open(_catalog(arguments) / "library")
-
-
-def _print_records(library: Any, as_json: bool) -> int:
-    records = [dict(r) for r in library]
-    if as_json:
-        print(json.dumps(records, allow_nan=False))
-        return 0
-    for r in records:
-        errors = " ".join(f"{k} {v:.1f}" for k, v in r.get("score", {}).items())
-        print(f"{r['id']}  {r['network']:<14}{r['pathology']:<14}{r['variant']:<20} error Hz: {errors}")
-    return 0
-
-
-def do_library_ls(arguments: argparse.Namespace) -> int:
-    return _print_records(_library(arguments), arguments.json)
-
-
-def do_library_search(arguments: argparse.Namespace) -> int:
-    from automfm_hpc.query import parse_terms
-
-    return _print_records(_library(arguments).search(**parse_terms(arguments.terms)), arguments.json)
-
-
-def do_library_show(arguments: argparse.Namespace) -> int:
-    record = _library(arguments).show(arguments.id)
-    print(json.dumps(dict(record), indent=None if arguments.json else 1))
-    return 0
 
 
 ACTIONS: Mapping[str, Callable[[argparse.Namespace], int]] = {

@@ -18,7 +18,7 @@ BLOCKED = ("nest", "pynestml", "mpi4py", "dask", "distributed", "intake", "zarr"
            "matplotlib", "pandas")
 FILES = sorted(PACKAGE.rglob("*.py"))
 # These join the rooms: the command line and its stages call everything, late; a package's front door lists its rooms.
-JOINTS = {"automfm_hpc.cli", "automfm_hpc.stages", "automfm_hpc.__main__"}
+JOINTS = {"automfm_hpc.cli", "automfm_hpc.cli_queries", "automfm_hpc.stages", "automfm_hpc.__main__"}
 
 
 def module_of(file: Path) -> str:
