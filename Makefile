@@ -20,8 +20,8 @@ help: ## this list
 demo: $(VENV)/.installed ## install, compile the neuron model, run the main job on $(RANKS) ranks, print the table
 	$(BIN)/mpiexec -n $(RANKS) $(BIN)/python -m mpi4py -m automfm_hpc run cerebellum --out $(RUN)
 
-test: $(VENV)/.installed-test ## the tests, NEST and mpiexec included
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed-test ## the tests, NEST and mpiexec included, on two cores
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/.installed-test ## the tests that take minutes to hours
 	$(BIN)/python -m pytest -m slow

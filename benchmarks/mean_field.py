@@ -1,6 +1,6 @@
 """CPU time of one simulated second of a five-population mean field (cerebellar axes, spline transfer functions).
 
-With dynamics: the cerebellum's delays and synapses, and mixtures of three time constants for its cells.
+With dynamics: the cerebellum's delays and synapses, and cells with a lag and adaptation.
 
     python benchmarks/mean_field.py [--json] [--repeats 9] [--batch 1000]
 """
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from automfm_hpc.batch import solve_batch
+from automfm_hpc.cell_response import CellResponse
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.mean_field import MeanField
 from automfm_hpc.network import Network
@@ -50,7 +51,7 @@ def _spline(name: str, n: int) -> Spline:
 
 
 def with_dynamics(model: MeanField) -> MeanField:
-    """The built-in cerebellum's delays and synapses, and cells of made-up mixtures."""
+    """The built-in cerebellum's delays and synapses, and a made-up cell response."""
     parameters = remap(Network.load("cerebellum"))
     by_source = {(c.population, source): k for k, (c, source) in
                  enumerate((c, source) for c in parameters.cells for source in c.axes)}  # fmt: skip
@@ -58,10 +59,10 @@ def with_dynamics(model: MeanField) -> MeanField:
     order = [by_source[name, source] for name, signs in AXES.items() for source in signs]
     rows = np.concatenate([np.flatnonzero(d.axis == k) for k in order])
     axis = np.concatenate([np.full((d.axis == k).sum(), new) for new, k in enumerate(order)])
-    knots = np.tile(np.linspace(0.0, 150.0, 6), (len(AXES), 1))
-    mixture = np.random.default_rng(0).uniform(-0.1, 0.1, (len(order), 6, 3))
-    dynamics = Dynamics(axis, d.weight[rows], d.delay[rows], d.tau_syn[rows], d.poles[rows],
-                        np.array([3.0, 10.0, 50.0]), knots, mixture)  # fmt: skip
+    knots = np.tile(np.linspace(5.0, 150.0, 4), (len(AXES), 1))
+    one = np.ones_like(knots)
+    cell = CellResponse(knots, 0.5 * one, 1.5 * one, 40.0 * one, 0.6 * one)
+    dynamics = Dynamics(axis, d.weight[rows], d.delay[rows], d.tau_syn[rows], d.poles[rows], cell)
     return replace(model, dynamics=dynamics)
 
 

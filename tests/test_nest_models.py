@@ -103,7 +103,7 @@ def test_subthreshold_error_falls_at_second_order(cell, record_property):
         assert spikes.size == 0
         errors.append(np.abs(V - V_ref).max())
     order = np.log2(errors[0] / errors[2]) / 2
-    record_property("error_mV_at_0.1ms", errors[0])
+    record_property("error_mV_at_0.1ms", float(errors[0]))
     print(f"{cell.population}: V_m error {errors[0]:.4f} of {np.ptp(V_ref):.1f} mV at 0.1 ms, order {order:.2f}")
     assert 1.8 < order < 2.6
     assert errors[0] < 0.001
