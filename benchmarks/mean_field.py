@@ -21,6 +21,7 @@ from automfm_hpc.batch import solve_batch
 from automfm_hpc.cell_response import CellResponse
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.mean_field import MeanField
+from automfm_hpc.mesoscopic import SETTLE
 from automfm_hpc.network import Network
 from automfm_hpc.remap import remap
 from automfm_hpc.threads import limit_threads
@@ -138,6 +139,7 @@ def measure(repeats: int, n: int) -> dict[str, float]:
     for order in (1, 2):
         figures[f"dynamics_order{order}_constant_s"] = cpu(partial(filtered.solve, drive, order=order), repeats)
         figures[f"dynamics_order{order}_sine_s"] = cpu(partial(filtered.solve, sine, order=order), repeats)
+    figures["realization_s"] = cpu(partial(filtered.realizations, drive, trials=1), repeats) / (1.0 + SETTLE / 1000.0)
     figures |= measure_batches(model, n)
     figures["fixed_points_order1_s"] = cpu(lambda: model.fixed_points(drive), repeats)
     figures["fixed_points_order2_s"] = cpu(lambda: model.fixed_points(drive, order=2), repeats)
