@@ -249,7 +249,8 @@ def run_validation(run: Run, pool: Any, log: Log, kinds: Sequence[str] = tuple(K
     with on_root(pool) as root:
         if root and not run.model.exists():
             raise MeanFieldError("has no model", where=str(run.folder), remedy=f"Run `automfm fit {run.folder}` first.")
-    planned = experiments(run.read_plan().network, kinds, seeds, scale)
+    network = run.read_plan().network
+    planned = experiments(network, _with_earlier(run, network, kinds, seeds, scale), seeds, scale)
     trials = {kind: spike(run, e, pool, log, store_of(run, kind, e)) for kind, e in planned.items()}
     result: dict[str, Any] | None = None
     with on_root(pool) as root:
@@ -260,6 +261,19 @@ def run_validation(run: Run, pool: Any, log: Log, kinds: Sequence[str] = tuple(K
             if result["verdict"]:
                 _keep_validity(run, result)
     return result
+
+
+def _with_earlier(run: Run, network: Network, kinds: Sequence[str], seeds: int, scale: float | None) -> tuple[str, ...]:
+    """Kinds of protocol, with those validated before at the same scale and seeds, whose trials are kept."""
+    first = next(iter(experiments(network, kinds[:1], seeds, scale).values()))
+    try:
+        earlier = json.loads(results_file(run).read_text("utf-8"))
+        same = (earlier["scale"], earlier["seeds"], earlier["root"]) == (first.scale, first.seeds, first.root)
+        again = experiments(network, earlier["kinds"] if same else (), seeds, scale)
+        known = [k for k, e in again.items() if store_of(run, k, e).exists()]
+    except (OSError, ValueError, KeyError):
+        known = []
+    return tuple(k for k in KINDS if k in kinds or k in known)
 
 
 def _judge(run: Run, planned: Mapping[str, Experiment], trials: Mapping[str, Any], order: int,

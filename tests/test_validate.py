@@ -397,6 +397,13 @@ def test_done_trials_are_not_run_again(validated, monkeypatch):
     assert again == result and said == []
 
 
+def test_what_was_validated_before_stays_in_the_results(validated, monkeypatch):
+    run, result, _ = validated
+    monkeypatch.setattr("automfm_hpc.spiking.run_trial", lambda *a, **k: pytest.fail("a trial was run again"))
+    again = run_validation(run, Serial(), lambda text: None, ("sine",), seeds=2)
+    assert again["kinds"] == ["constant", "sine"] and again == result
+
+
 def test_the_command_prints_the_table_draws_figures_and_speaks_json(validated, automfm):
     run, result, _ = validated
     done = automfm("validate", run.folder, "--protocols", "constant,sine", "--seeds", "2", "--json")
