@@ -118,11 +118,13 @@ def test_killed_ranks_cost_only_what_they_had_not_finished(mpiexec, tmp_path, ex
         job.communicate(timeout=60)
         assert job.returncode != 0
         after = chunks_done(made.rates)
-        assert before <= after < set(chunks(made))
+        assert before <= after <= set(chunks(made))
         for key, stamp in stamps.items():
             assert stamp == written(made, key), f"{key} was computed twice"
         stamps = {key: written(made, key) for key in after}
         before = after
+        if len(after) == 20:  # on a busy machine the other rank may finish before the launcher ends it
+            break
     done = run(mpiexec, 2, "simulate", made.folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{20 - len(before)} of 20 chunks simulated")
