@@ -54,12 +54,19 @@ def set_drive(course: Course, cursor: IntArray, t: float, P: int, rate: FloatArr
 
 @compiled
 def _set_inputs(course: Course, cursor: IntArray, t: float, arrival: float, w: Workspace) -> None:
-    """Rates of the inputs at the step's end, and their bow."""
-    P = w.G.size
+    """Rates of the inputs at the step's end, their bow, and how far their knots lie off that parabola."""
+    P, h = w.G.size, arrival - t
     set_drive(course, cursor, 0.5 * (t + arrival), P, w.bow)
     set_drive(course, cursor, arrival, P, w.ahead)
-    for m in range(P, w.rate.size):
-        w.bow[m] -= 0.5 * (w.rate[m] + w.ahead[m])
+    for m in range(cursor.size):
+        start, end, k = w.rate[P + m], w.ahead[P + m], cursor[m] + 1
+        bow, off = w.bow[P + m] - 0.5 * (start + end), 0.0
+        while k < course.start[m + 1] and course.time[k] < arrival:
+            s = (course.time[k] - t) / h
+            if s > 0.0:
+                off = max(off, abs(course.rate[k] - start - s * (end - start) - 4.0 * bow * s * (1.0 - s)))
+            k += 1
+        w.bow[P + m], w.off[P + m] = bow, off
 
 
 @compiled

@@ -21,7 +21,8 @@ def tabulate(drive: Drive, inputs: Sequence[str], times: FloatArray) -> FloatArr
     ----------
     drive : Mapping
         One entry per input: a rate (Hz); an (n, 2) array of times (s, increasing) and rates (Hz),
-        interpolated linearly and held constant before the first and after the last time; or a function
+        interpolated linearly and held constant before the first and after the last time, or an
+        `automfm_hpc.noise.OrnsteinUhlenbeck`, which is one; or a function
         of time (s) that returns a rate, called once with all times or, if it does not return as many
         rates, with each.
     inputs : sequence of str

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automfm_hpc.errors import UsageError, suggest
+from automfm_hpc.noise import fluctuation
 
 FloatArray = NDArray[np.float64]
 RESOLUTION = 1.0  # ms between the samples of a time course
@@ -107,15 +108,8 @@ def _sine(p: Protocol, t: FloatArray) -> FloatArray:
 
 
 def _noise(p: Protocol, t: FloatArray) -> FloatArray:
-    """Ornstein-Uhlenbeck: exact steps, started from its stationary law."""
-    rng = np.random.default_rng(int(p.setting("seed")))
-    decay = np.exp(-RESOLUTION / p.setting("tau"))
-    kicks = rng.standard_normal(t.size) * p.setting("sd")
-    x = np.empty_like(t)
-    x[0] = kicks[0]
-    for i in range(1, t.size):
-        x[i] = decay * x[i - 1] + np.sqrt(1 - decay**2) * kicks[i]
-    return x
+    """Ornstein-Uhlenbeck, see `noise`."""
+    return p.setting("sd") * fluctuation(t.size, RESOLUTION, p.setting("tau"), int(p.setting("seed")))
 
 
 def _bursts(p: Protocol, t: FloatArray) -> FloatArray:

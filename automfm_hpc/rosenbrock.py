@@ -61,6 +61,7 @@ class Workspace(NamedTuple):
     G_ahead: FloatArray
     trend: FloatArray  # (P,) change of the covariances' correction, Hz/ms
     bow: FloatArray  # (M,) how far an input's rate in the middle of the step is from the mean of both ends, Hz
+    off: FloatArray  # (M,) how far it is from the parabola through these three, at most, Hz
     vectors: FloatArray  # (10, P)
     square: FloatArray  # (P, P) (J - I)/T, 1/ms
     again: FloatArray  # (P, P) its square
@@ -71,8 +72,8 @@ def empty_workspace(system: System) -> Workspace:
     P, M = system.axis_start.size - 1, system.T.size
     return Workspace(
         np.zeros(M), np.zeros(M), np.zeros((M, M)), np.zeros((M, M)), empty_response(system), empty_response(system),
-        np.zeros(P), np.zeros(P), np.zeros(P), np.zeros(M), np.zeros((10, P)), np.zeros((P, P)), np.zeros((P, P)),
-        np.zeros((6, M, M)),
+        np.zeros(P), np.zeros(P), np.zeros(P), np.zeros(M), np.zeros(M), np.zeros((10, P)), np.zeros((P, P)),
+        np.zeros((P, P)), np.zeros((6, M, M)),
     )  # fmt: skip
 
 
@@ -80,8 +81,8 @@ def empty_workspace(system: System) -> Workspace:
 def bare_workspace(w: Workspace) -> Workspace:
     return Workspace(bare_floats(w.rate), bare_floats(w.ahead), bare_floats(w.c), bare_floats(w.c_ahead),
                      bare_response(w.now), bare_response(w.then), bare_floats(w.G), bare_floats(w.G_ahead),
-                     bare_floats(w.trend), bare_floats(w.bow), bare_floats(w.vectors), bare_floats(w.square),
-                     bare_floats(w.again), bare_floats(w.matrices))  # fmt: skip
+                     bare_floats(w.trend), bare_floats(w.bow), bare_floats(w.off), bare_floats(w.vectors),
+                     bare_floats(w.square), bare_floats(w.again), bare_floats(w.matrices))  # fmt: skip
 
 
 @compiled
@@ -252,13 +253,15 @@ def _correct_rates(system: System, w: Workspace, h: float) -> None:
 def _error(T: FloatArray, w: Workspace, order: int, h: float, tolerance: Tolerance) -> float:
     """Largest estimated error in units of the tolerance; a covariance's is that of a product of deviations.
 
-    A part of the drive's own bow counts, because neither predicted nor corrected rates see more of it than that.
+    What a drive does off its parabola counts, because neither predicted nor corrected rates see it.
     The residual of the covariances is several times their error, which piles up over steps within T.
     """
     worst, P, M = 0.0, w.G.size, w.rate.size
     for i in range(P):
         size = tolerance.absolute + tolerance.relative * w.ahead[i]
-        unseen = abs(w.vectors[9, i]) * h * h / 16.0 * min(h, T[i])
+        unseen = 0.0
+        for m in range(P, M):
+            unseen += 0.5 * abs(w.now.J[i, m]) * w.off[m] * min(h / T[i], 1.0)
         worst = max(worst, (abs(w.vectors[6, i] - w.ahead[i]) + unseen) / size)
     if order == 2:
         c0, c1, f0, f1, sd = w.c, w.c_ahead, w.matrices[4], w.matrices[5], w.matrices[3, 0]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automfm_hpc.events import COUNT, EXTREME, FIRST, LAST, Events
+from automfm_hpc.noise import OrnsteinUhlenbeck
 from automfm_hpc.solver import Trace
 
 if TYPE_CHECKING:
@@ -35,8 +36,10 @@ class Run:
     untrusted: tuple[str, ...] = ()
 
 
-def describe_drive(value: Any) -> float | str:
-    """A constant rate as it is; else a word, for attributes."""
+def describe_drive(value: Any) -> float | str | dict[str, float | str]:
+    """A constant rate as it is, noise as what fixes it; else a word, for attributes."""
+    if isinstance(value, OrnsteinUhlenbeck):
+        return value.describe()
     if callable(value):
         return "function"
     return float(value) if np.ndim(value) == 0 else "time course"
