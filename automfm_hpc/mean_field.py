@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from automfm_hpc import (
     batch,
+    continuation,
     fixed_points,
     linear_response,
     published_template,
@@ -374,6 +375,12 @@ class MeanField:
         starts = fixed_points.default_starts(self.system, n_start)
         found = fixed_points.search(self.system, self.populations, rates, order, starts, self.axis_labels)
         return found if self.dynamics is None else linear_response.judged(self.system, self.dynamics, found, rates)
+
+    def continuation(
+        self, input: str, start: float, stop: float, drive: Mapping[str, float] | None = None, **options: Any
+    ) -> xarray.Dataset:
+        """Branches of fixed points along the rate (Hz) of an input, with folds and Hopf points: see `continuation`."""
+        return continuation.continue_input(self, input, start, stop, drive or {}, **options)
 
     # -- linear response ------------------------------------------------------------------------------------
 
