@@ -105,18 +105,27 @@ def _accept(system: System, w: Workspace, h: float, step: float, order: int, lim
     P, shift = w.G.size, w.vectors[7]
     for i in range(P):
         shift[i] = w.vectors[6, i] - w.ahead[i]
-        w.trend[i] = (w.then.half[i] - w.now.half[i]) / h
     for i in range(P):
         w.ahead[i] += shift[i]
         for j in range(P):
             w.then.F[i] += w.then.J[i, j] * shift[j]
+    if order == 2 and _bounded(system, w.c_ahead, step, events):
+        correct(system, w.c_ahead, w.then)
+        tendency(system, w.then, w.ahead, w.c_ahead, w.matrices[5])
+    for i in range(P):
+        w.trend[i] = (w.then.half[i] - w.now.half[i]) / h
     driven_rates(w.then, limit, step, events, w.G_ahead)
     _watch(system, w.ahead, 0, w.ahead.size, step, events)
-    if order == 2:
-        for i in range(w.rate.size):
-            most = 250000.0 / system.T[i] ** 2
-            if w.c_ahead[i, i] >= most * (1.0 - 1e-12):
-                mark(events.variance, i, step, w.c_ahead[i, i], 1)
+
+
+@compiled
+def _bounded(system: System, c: FloatArray, step: float, events: Events) -> bool:
+    """Whether a variance was above its bound, to which it is then scaled."""
+    for i in range(c.shape[0]):
+        if c[i, i] > 250000.0 / system.T[i] ** 2:
+            bound(system, c, step, events.variance)
+            return True
+    return False
 
 
 @compiled
@@ -222,7 +231,7 @@ def _march(
     Samples lie `spacing` (ms) apart; events are counted in units of `unit` (ms).
     """
     limit = LIMIT * 1000.0 / system.T
-    spare, knot = np.zeros((w.rate.size, 4)), np.zeros(w.rate.size)
+    knot = np.zeros(w.rate.size)
     t, h, stop, sample, evaluations = 0.0, min(_FIRST_STEP, tolerance.longest), 0, 1, 1
     fine = _begin(system, w, order, limit, rates, covariances, events)
     while fine and t < duration * (1.0 - 1e-12):
@@ -234,7 +243,7 @@ def _march(
         size = end - t if last else min(size, max(0.5 * (end - t), _SHORTEST))
         arrival = end if last else t + size
         _set_inputs(course, cursor, t, arrival, w)
-        error = attempt(system, w, size, order, tolerance, spare)
+        error = attempt(system, w, size, order, tolerance)
         evaluations += 1
         if not error < np.inf and size <= _SHORTEST:
             bad = max(respond_at(system, w.ahead, w.then), 0)

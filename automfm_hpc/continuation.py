@@ -6,7 +6,8 @@ like any other. dF/dnu and the derivative by an input's rate are analytic, that 
 
 Rates and parameter are measured in units of their ranges. Stability is that of (J - I)/T. A fold is a zero of the
 tangent's parameter component, a Hopf bifurcation a complex pair of eigenvalues on the imaginary axis; both are
-located by bisection along the branch.
+located by bisection along the branch. A model's dynamics (delays, synapses) move no fixed point, but can make one
+unstable; they are left out here, and `MeanField.fixed_points` judges with them.
 """
 
 from __future__ import annotations

@@ -22,7 +22,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from automfm_hpc.events import bound
 from automfm_hpc.linear import exponential, flow, halvings, multiply_upper, row_norm
 from automfm_hpc.response import (
     FloatArray,
@@ -278,7 +277,7 @@ def _error(T: FloatArray, w: Workspace, order: int, h: float, tolerance: Toleran
 
 
 @compiled
-def attempt(system: System, w: Workspace, h: float, order: int, tolerance: Tolerance, spare: FloatArray) -> float:
+def attempt(system: System, w: Workspace, h: float, order: int, tolerance: Tolerance) -> float:
     """One step; ahead[P:] is set already. The error in units of the tolerance, infinite where F is not finite."""
     T, P = system.T, w.G.size
     _predict(system, w, h)
@@ -286,7 +285,6 @@ def attempt(system: System, w: Workspace, h: float, order: int, tolerance: Toler
         return np.inf
     if order == 2:
         _step_covariance(system, w, h)
-        bound(system, w.c_ahead, 0, spare)
         correct(system, w.c_ahead, w.then)
         tendency(system, w.then, w.ahead, w.c_ahead, w.matrices[5])
     for i in range(P):
