@@ -8,6 +8,7 @@ from scipy.linalg import expm, solve_continuous_lyapunov
 
 from automfm_hpc import adaptive, batch, fixed_points, linear
 from automfm_hpc.batch import Steps, solve_batch, stops_of
+from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.errors import MeanFieldError
 from automfm_hpc.mean_field import MeanField
 from automfm_hpc.rate_models import RateModel
@@ -222,3 +223,13 @@ def test_models_of_different_networks_are_refused():
         replace(tf, axes=("E", "I", "y")) for tf in model().transfer_functions))  # fmt: skip
     with pytest.raises(MeanFieldError, match="model 1 has other populations or inputs"):
         solve_batch([model(), other], DRIVES)
+
+
+def test_models_with_dynamics_must_be_asked_for_without():
+    n = 6
+    filters = Dynamics(np.arange(n), np.ones(n), np.ones(n), np.full(n, 5.0), np.full(n, 2))
+    slow = replace(model(), dynamics=filters)
+    with pytest.raises(MeanFieldError, match="Give dynamics=False"):
+        slow.solve({"x": 20.0}, duration=0.01, adaptive=True)
+    bare = slow.solve({"x": STEP}, duration=0.1, adaptive=True, dynamics=False)
+    np.testing.assert_array_equal(bare.rate, model().solve({"x": STEP}, duration=0.1, adaptive=True).rate)
