@@ -21,6 +21,8 @@ demo: $(VENV)/.installed ## install, compile the neuron model, run the main job 
 	$(BIN)/mpiexec -n $(RANKS) $(BIN)/python -m mpi4py -m automfm_hpc run cerebellum --out $(RUN)
 
 test: $(VENV)/.installed-test ## the tests, NEST and mpiexec included, on two cores
+	@echo "compiling the neuron model once for all tests (a minute; nothing to do the next time)"
+	@$(BIN)/automfm doctor --compile 4 >/dev/null & $(BIN)/automfm doctor --compile 1 2 >/dev/null; wait
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/.installed-test ## the tests that take minutes to hours
