@@ -32,7 +32,7 @@ def environment(**changes: str) -> dict[str, str]:
     return nest_models.without_launcher() | {"PYTHONPATH": str(ROOT)} | changes
 
 
-def run_command(*arguments: object, timeout: float = 120.0, cwd: Path | None = None,
+def run_command(*arguments: object, timeout: float = 480.0, cwd: Path | None = None,
                 **changes: str) -> subprocess.CompletedProcess[str]:
     """`automfm ARGUMENTS` in a process of its own; keywords are added to its environment."""
     command = [sys.executable, "-m", "automfm_hpc", *map(str, arguments)]

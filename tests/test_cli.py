@@ -368,7 +368,7 @@ def test_interrupted_by_the_user(tmp_path):
             time.sleep(0.05)
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=240)
     assert process.returncode == 1
     assert error.splitlines()[-1] == "interrupted; run the same command again to go on"
 

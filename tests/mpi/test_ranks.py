@@ -40,7 +40,7 @@ def start(ranks: int, *arguments: object, module: bool = True) -> subprocess.Pop
 
 def run(ranks: int, *arguments: object, module: bool = True) -> subprocess.CompletedProcess[str]:
     process = start(ranks, *arguments, module=module)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
@@ -98,7 +98,7 @@ def test_a_killed_rank_costs_only_the_chunks_it_had_not_finished(tmp_path, expec
             time.sleep(0.002)
         time.sleep(moment.uniform(0, 0.03))
         os.kill(int((log / f"rank{moment.randrange(2)}").read_text().split()[0]), signal.SIGKILL)
-        job.communicate(timeout=30)
+        job.communicate(timeout=240)
         assert job.returncode != 0
         assert not set(done) & set(computed(log))
         done += computed(log)

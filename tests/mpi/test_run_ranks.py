@@ -35,7 +35,7 @@ def start(mpiexec: str, ranks: int, *arguments: object) -> subprocess.Popen[str]
 
 def run(mpiexec: str, ranks: int, *arguments: object) -> subprocess.CompletedProcess[str]:
     process = start(mpiexec, ranks, *arguments)
-    out, err = process.communicate(timeout=180)
+    out, err = process.communicate(timeout=480)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
@@ -115,7 +115,7 @@ def test_killed_ranks_cost_only_what_they_had_not_finished(mpiexec, tmp_path, ex
         ranks = children(job)
         assert len(ranks) == 2
         os.kill(moment.choice(ranks), signal.SIGKILL)
-        job.communicate(timeout=60)
+        job.communicate(timeout=240)
         assert job.returncode != 0
         after = chunks_done(made.rates)
         assert before <= after <= set(chunks(made))
@@ -181,7 +181,7 @@ def test_a_second_launcher_goes_on_where_the_first_was_interrupted(mpiexec, tmp_
         assert job.poll() is None, job.communicate()
         time.sleep(0.005)
     job.send_signal(signal.SIGTERM)
-    job.communicate(timeout=60)
+    job.communicate(timeout=240)
     assert job.returncode != 0
     done = run(mpiexec, 2, "simulate", made.folder)
     assert done.returncode == 0, done.stderr
