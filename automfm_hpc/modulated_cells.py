@@ -30,6 +30,7 @@ from automfm_hpc.simulate import (
     build_cells,
     connect_trains,
     draw_inputs,
+    receptor_of,
     reset_kernel,
 )
 
@@ -155,7 +156,7 @@ def _modulate(nest: Any, cell: Cell, j: int, nodes: Any, inputs: CellInputs, tim
               rate: FloatArray) -> None:
     """Give channel j of every cell its arrivals, from one generator for each class of in-degrees."""
     events = inputs.events[:, j]
-    receptor, sign = _receptor(cell, j)
+    receptor, sign = receptor_of(cell, j)
     for members in classes(events):
         mean = events[members].mean()
         if mean == 0:
@@ -176,14 +177,6 @@ def classes(events: FloatArray) -> list[NDArray[np.int64]]:
     silent = int(np.sum(events == 0))
     parts = [order[:silent], *np.array_split(order[silent:], CLASSES)]
     return [np.sort(part) for part in parts if part.size]
-
-
-def _receptor(cell: Cell, j: int) -> tuple[int, float]:
-    """NEST's receptor of a channel, and the sign that a weight takes there (see `simulate.build_cells`)."""
-    if cell.neuron.multireceptor:
-        return (j + 1 if len(cell.channels) > 1 else 0), 1.0  # a NESTML model with a single port does not number it
-    channel = cell.channels[j]
-    return 0, -1.0 if channel.E_rev is not None and not channel.excitatory else 1.0
 
 
 # --- one measurement of a run -------------------------------------------------------------------------

@@ -169,28 +169,34 @@ def _eglif_cells(nest: Any, cell: Cell, arrivals: FloatArray, quantum: FloatArra
 def _builtin_cells(nest: Any, cell: Cell, arrivals: FloatArray, quantum: FloatArray, dt: float) -> Any:
     """Cells of one of NEST's own models, each with a Poisson generator per channel."""
     nodes = nest.Create(cell.model, len(arrivals), params=builtin_parameters(cell))
-    for j, channel in enumerate(cell.channels):
+    for j in range(len(cell.channels)):
         if arrivals[:, j].any():
-            sign = -1.0 if channel.E_rev is not None and not channel.excitatory else 1.0  # NEST's sign for conductances
+            _, sign = receptor_of(cell, j)
             generators = nest.Create("poisson_generator", len(arrivals), params={"rate": arrivals[:, j]})
             nest.Connect(generators, nodes, "one_to_one",
                          {"weight": sign * quantum[:, j], "delay": 1.0})
     return nodes
 
 
+def receptor_of(cell: Cell, j: int) -> tuple[int, float]:
+    """NEST's receptor of a channel, and the sign that a weight takes there."""
+    if cell.neuron.multireceptor:
+        # NESTML numbers the ports from 1, but a model with a single port has no numbers: it takes 0.
+        return (j + 1 if len(cell.channels) > 1 else 0), 1.0
+    channel = cell.channels[j]
+    return 0, -1.0 if channel.E_rev is not None and not channel.excitatory else 1.0
+
+
 def connect_trains(nest: Any, cell: Cell, nodes: Any, channel: int, trains: Received, dt: float) -> None:
     """Give every cell the spikes of its presynaptic cells through one receptor."""
     if not trains.cell.size:
         return
-    c, many = cell.channels[channel], len(cell.channels) > 1
-    sign = -1.0 if not cell.neuron.multireceptor and c.E_rev is not None and not c.excitatory else 1.0
+    receptor, sign = receptor_of(cell, channel)
     cut = np.searchsorted(trains.cell, np.arange(len(nodes) + 1))
-    times, weights = np.round(trains.step * dt, 6), sign * c.weight * trains.synapses
+    times, weights = np.round(trains.step * dt, 6), sign * cell.channels[channel].weight * trains.synapses
     some = [k for k in range(len(nodes)) if cut[k + 1] > cut[k]]
     generators = nest.Create("spike_generator", len(some), params=[
         {"spike_times": times[cut[k] : cut[k + 1]], "spike_weights": weights[cut[k] : cut[k + 1]]} for k in some])
-    # NESTML numbers the ports from 1, but a model with a single port has no numbers: it takes 0.
-    receptor = channel + 1 if cell.neuron.multireceptor and many else 0
     nest.Connect(generators, nodes[some], "one_to_one",
                  {"weight": 1.0, "delay": TRAIN_DELAY, "receptor_type": receptor})
 
