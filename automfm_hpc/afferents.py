@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,74 @@ from automfm_hpc.wiring import whole_counts
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 FEW_PAIRS = 64  # in-degree up to which presynaptic cells are simulated one by one
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Presynaptic cells of one channel that are simulated one by one, one per connected pair: shape (n_pair,).
+
+    Parameters
+    ----------
+    owner : array of int
+        Receiving cell.
+    synapses : array
+        Synapses of the pair.
+    rate, isi_cv : array
+        Hz; coefficient of variation of the intervals.
+    """
+
+    owner: IntArray
+    synapses: FloatArray
+    rate: FloatArray
+    isi_cv: FloatArray
+
+    def of(self, chosen: IntArray, size: int) -> Pairs:
+        """Those of some of `size` cells, increasing, which are numbered anew."""
+        number = np.full(size, -1)
+        number[chosen] = np.arange(len(chosen))
+        kept = number[self.owner] >= 0
+        return Pairs(number[self.owner][kept], self.synapses[kept], self.rate[kept], self.isi_cv[kept])
+
+
+@dataclass(frozen=True, eq=False)
+class Senders:
+    """Who sends to isolated cells: what differs from cell to cell and stays, before any spike is drawn.
+
+    Parameters
+    ----------
+    arrivals : (n_cell, n_channel) array
+        Rate (Hz) of the Poisson train of each cell and channel; 0 where presynaptic cells stand instead.
+    pairs : Mapping
+        Channel number -> Pairs.
+    """
+
+    arrivals: FloatArray
+    pairs: Mapping[int, Pairs]
+
+    def of(self, chosen: IntArray) -> Senders:
+        """Who sends to some of the cells; their numbers must increase."""
+        size = len(self.arrivals)
+        return Senders(self.arrivals[chosen], {j: p.of(chosen, size) for j, p in self.pairs.items()})
+
+    @staticmethod
+    def joined(parts: Sequence[Senders]) -> Senders:
+        """One after the other."""
+        first = np.cumsum([0, *(len(part.arrivals) for part in parts)])
+        pairs = {}
+        for j in parts[0].pairs:
+            some = [part.pairs[j] for part in parts]
+            owner = np.concatenate([p.owner + a for p, a in zip(some, first, strict=False)])
+            rest = (np.concatenate([getattr(p, k) for p in some]) for k in ("synapses", "rate", "isi_cv"))
+            pairs[j] = Pairs(owner, *rest)
+        return Senders(np.concatenate([part.arrivals for part in parts]), pairs)
+
+    def drive(self, cell: Cell, inputs: CellInputs) -> FloatArray:
+        """Mean input of each cell and channel, peak size times arrivals per second, shape (n_cell, n_channel)."""
+        total = self.arrivals * inputs.quantum
+        for j, pairs in self.pairs.items():
+            sent = np.bincount(pairs.owner, pairs.synapses * pairs.rate, len(total))
+            total[:, j] = cell.channels[j].weight * sent
+        return total
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,13 +106,13 @@ def explicit(cell: Cell, presynaptic: Mapping[str, PresynapticStatistics]) -> li
     return [j for j, c in enumerate(cell.channels) if c.source in presynaptic and c.K <= FEW_PAIRS]
 
 
-def afferents(
+def draw_senders(
     cell: Cell, inputs: CellInputs, rates: FloatArray, presynaptic: Mapping[str, PresynapticStatistics],
-    duration: float, dt: float, rng: np.random.Generator,
-) -> Afferents:  # fmt: skip
-    """Draw what reaches each cell.
+    rng: np.random.Generator,
+) -> Senders:  # fmt: skip
+    """Draw who sends to each cell.
 
-    Few presynaptic cells of known statistics get trains of their own. Many are one Poisson train, whose rate varies
+    Few presynaptic cells of known statistics are drawn one by one. Many are one Poisson train, whose rate varies
     from cell to cell by what the mean of so many presynaptic rates varies.
 
     Parameters
@@ -56,12 +124,10 @@ def afferents(
         Mean rate (Hz) of each source.
     presynaptic : Mapping
         Source -> its statistics; sources without are Poisson trains of equal rates.
-    duration, dt : float
-        ms.
     rng : numpy.random.Generator
     """
     per_channel = rates[:, cell.channel_axis]
-    arrivals, trains = inputs.events * per_channel, {}
+    arrivals, pairs = inputs.events * per_channel, {}
     single = explicit(cell, presynaptic)
     for j, channel in enumerate(cell.channels):
         if channel.source not in presynaptic:
@@ -70,12 +136,27 @@ def afferents(
         if j in single:
             owner, synapses = _pairs(cell, inputs, j, rng)
             drawn = spread_rates(per_channel[owner, j], rate_cv[owner], rng)
-            trains[j] = draw_trains(drawn, synapses, owner, isi_cv[owner], duration, dt, rng)
+            pairs[j] = Pairs(owner, synapses, drawn, isi_cv[owner])
             arrivals[:, j] = 0.0
         else:
             spread = rate_cv / np.sqrt(np.maximum(inputs.pairs[:, j], 1.0))
             arrivals[:, j] *= np.maximum(1.0 + spread * rng.standard_normal(len(spread)), 0.0)
-    return Afferents(arrivals, trains)
+    return Senders(arrivals, pairs)
+
+
+def send(senders: Senders, duration: float, dt: float, rng: np.random.Generator) -> Afferents:
+    """Draw the trains of the presynaptic cells; duration and dt in ms."""
+    trains = {j: draw_trains(p.rate, p.synapses, p.owner, p.isi_cv, duration, dt, rng)
+              for j, p in senders.pairs.items()}
+    return Afferents(senders.arrivals, trains)
+
+
+def afferents(
+    cell: Cell, inputs: CellInputs, rates: FloatArray, presynaptic: Mapping[str, PresynapticStatistics],
+    duration: float, dt: float, rng: np.random.Generator,
+) -> Afferents:  # fmt: skip
+    """Draw what reaches each cell: `draw_senders`, then `send`."""
+    return send(draw_senders(cell, inputs, rates, presynaptic, rng), duration, dt, rng)
 
 
 def _pairs(cell: Cell, inputs: CellInputs, j: int, rng: np.random.Generator) -> tuple[IntArray, FloatArray]:

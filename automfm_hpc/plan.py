@@ -58,7 +58,7 @@ class Sampling:
     transient: float = 250.0
     window: float = 1000.0
     dt: float = 0.1
-    first_cells: int = 64
+    first_cells: int = 32
     heterogeneous: bool = True
 
     def __post_init__(self) -> None:

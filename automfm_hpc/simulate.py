@@ -1,7 +1,7 @@
 """One chunk of driven cells in NEST: the numerical transfer function at a few grid points.
 
-All points of a chunk share one kernel. Sampling goes on in rounds of new cells until the standard error of every
-point's rate is small enough or its budget is spent. A chunk's result depends on the plan alone.
+Sampling goes on in rounds of new cells until the standard error of every point's rate is small enough or its budget is
+spent. Points of a chunk share kernels. A chunk's result depends on the plan alone.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from automfm_hpc import nest_models
-from automfm_hpc.afferents import afferents, explicit
+from automfm_hpc.afferents import Senders, draw_senders, explicit, send
 from automfm_hpc.errors import SimulationError
 from automfm_hpc.plan import LEAST_CELLS, Plan, Sampling, Task
 from automfm_hpc.presynaptic import PresynapticStatistics, Received, statistics_of
 from automfm_hpc.provenance import seed_for
 from automfm_hpc.remap import Cell, CellInputs, Channel
+from automfm_hpc.representative import CANDIDATES, Chosen, choose, estimate
 from automfm_hpc.spikes import isi_cv
 
 FloatArray = NDArray[np.float64]
 NOTHING_KNOWN: Mapping[str, PresynapticStatistics] = MappingProxyType({})
 MAX_ROUNDS = 8
-ROUND_CELLS = 6000  # most cells in one kernel, to bound its memory
+ROUND_CELLS = 512  # most cells in one kernel: what NEST keeps of them then fits into a core's cache
 ROUND_EVENTS = 4e6  # most spikes given to one kernel, for the same reason
 TRAIN_DELAY = 1.0  # ms: more than a step, or NEST exchanges spikes at every step
 ADAPTATION_INTERVAL = 10.0  # ms
@@ -111,7 +112,8 @@ def reset_kernel(seed: int, dt: float, communicator: int | None = None) -> Any:
 
 def drive_cells(cell: Cell, inputs: CellInputs, rates: FloatArray, sampling: Sampling, seed: int,
                 communicator: int | None = None,
-                presynaptic: Mapping[str, PresynapticStatistics] = NOTHING_KNOWN) -> Sample:
+                presynaptic: Mapping[str, PresynapticStatistics] = NOTHING_KNOWN,
+                senders: Senders | None = None) -> Sample:
     """Simulate isolated cells with independent inputs.
 
     Parameters
@@ -129,10 +131,13 @@ def drive_cells(cell: Cell, inputs: CellInputs, rates: FloatArray, sampling: Sam
         For a NEST built with MPI: Fortran handle of a communicator of one rank.
     presynaptic : Mapping
         Source -> spread and regularity of its cells; other sources are Poisson trains of equal rates.
+    senders : Senders, optional
+        Who sends to the cells; default: drawn.
     """
     nest = reset_kernel(seed, sampling.dt, communicator)
-    reaching = afferents(cell, inputs, rates, presynaptic, sampling.transient + sampling.window, sampling.dt,
-                         np.random.default_rng(seed_for(seed, "afferents")))
+    rng = np.random.default_rng(seed_for(seed, "afferents"))
+    senders = senders or draw_senders(cell, inputs, rates, presynaptic, rng)
+    reaching = send(senders, sampling.transient + sampling.window, sampling.dt, rng)
     nodes = build_cells(nest, cell, reaching.arrivals, inputs.quantum, sampling.dt)
     for channel, trains in reaching.trains.items():
         connect_trains(nest, cell, nodes, channel, trains, sampling.dt)
@@ -260,20 +265,30 @@ def _round(cell: Cell, sampling: Sampling, points: FloatArray, tallies: list[_Ta
            seed: int, communicator: int | None, presynaptic: Mapping[str, PresynapticStatistics]) -> None:
     """Add `wanted` new cells to each point, in as many kernels as memory asks for."""
     rng = np.random.default_rng(seed)
-    drawn = [draw_inputs(cell, int(n), rng, sampling.heterogeneous) for n in wanted]
-    inputs = CellInputs(*(np.concatenate([getattr(d, k) for d in drawn]) for k in ("pairs", "events", "quantum")))
-    rates = np.repeat(points, wanted, axis=0)
+    some = np.flatnonzero(wanted)
+    chosen = [_chosen(cell, points[k], int(wanted[k]), sampling.heterogeneous, presynaptic, rng) for k in some]
+    inputs = CellInputs(*(np.concatenate([getattr(c.inputs, k) for c in chosen]) for k in
+                          ("pairs", "events", "quantum")))  # fmt: skip
+    senders, rates = Senders.joined([c.senders for c in chosen]), np.repeat(points, wanted, axis=0)
     at_once = _cells_at_once(cell, inputs, rates, sampling, presynaptic)
-    parts = [
-        drive_cells(cell, inputs.of(slice(a, a + at_once)), rates[a : a + at_once], sampling, seed_for(seed, a),
-                    communicator, presynaptic)
-        for a in range(0, len(rates), at_once)
-    ]  # fmt: skip
+    parts = []
+    for a in range(0, len(rates), at_once):
+        here = np.arange(a, min(a + at_once, len(rates)))
+        parts.append(drive_cells(cell, inputs.of(here), rates[here], sampling, seed_for(seed, a), communicator,
+                                 presynaptic, senders.of(here)))
     sample = Sample(*(np.concatenate([getattr(p, k) for p in parts]) for k in ("rate", "adaptation", "cv")))
-    ends = np.cumsum(wanted)
-    for tally, own, end, n in zip(tallies, drawn, ends, wanted, strict=True):
-        here = slice(end - n, end)
-        tally.add(own.pairs, Sample(sample.rate[here], sample.adaptation[here], sample.cv[here]))
+    ends = np.cumsum(wanted[some])
+    for k, own, end in zip(some, chosen, ends, strict=True):
+        part = slice(end - wanted[k], end)
+        tallies[k].add(own, Sample(sample.rate[part], sample.adaptation[part], sample.cv[part]))
+
+
+def _chosen(cell: Cell, point: FloatArray, n: int, heterogeneous: bool,
+            presynaptic: Mapping[str, PresynapticStatistics], rng: np.random.Generator) -> Chosen:
+    """n cells that represent the population at one point."""
+    inputs = draw_inputs(cell, n * CANDIDATES, rng, heterogeneous)
+    senders = draw_senders(cell, inputs, np.tile(point, (n * CANDIDATES, 1)), presynaptic, rng)
+    return choose(cell, inputs, senders, n, rng)
 
 
 def _cells_at_once(cell: Cell, inputs: CellInputs, rates: FloatArray, sampling: Sampling,
@@ -290,49 +305,71 @@ class _Tally:
         self._spread = np.array([c.indegree.sd > 0 for c in cell.channels])
         self._K, self._sd = cell.array("K"), np.array([c.indegree.sd or 1.0 for c in cell.channels])
         self._own_cells = cell.real is not None
-        self._z: list[FloatArray] = []
+        self._chosen: list[Chosen] = []
         self._samples: list[Sample] = []
+        self._known: tuple[float, float] | None = None
 
-    def add(self, pairs: FloatArray, sample: Sample) -> None:
-        self._z.append(((pairs - self._K) / self._sd)[:, self._spread])
+    def add(self, chosen: Chosen, sample: Sample) -> None:
+        self._chosen.append(chosen)
         self._samples.append(sample)
+        self._known = None
+
+    def rate(self) -> tuple[float, float]:
+        """Mean rate (Hz) and its standard error (Hz).
+
+        The candidates' in-degrees are a Latin hypercube, which integrates additive functions of them without error;
+        what is left is the variance around an additive fit (Stein 1987, doi 10.1080/00401706.1987.10488205).
+        A silent sample is no proof of silence, so the error is never below one spike in all the time counted.
+        """
+        if self._known is None:
+            drive, candidates, pairs = (np.concatenate([getattr(c, k) for c in self._chosen])
+                                        for k in ("drive", "candidates", "pairs"))
+            found = estimate(self._all("rate"), self._weights(), drive, candidates)
+            z = ((pairs - self._K) / self._sd)[:, self._spread]
+            residual, freedom = (_within_cells if self._own_cells else _around_additive)(found.fitted, z)
+            drawn = residual @ residual / max(freedom, 1) / len(z)
+            self._known = max(found.mean, 0.0), float(np.sqrt(found.error**2 + drawn))
+        return self._known
 
     def _all(self, name: str) -> FloatArray:
         return np.concatenate([getattr(s, name) for s in self._samples]) if self._samples else np.zeros(0)
 
-    def standard_error(self, window: float) -> float:
-        """Standard error of the mean rate (Hz), counted over `window` (ms) per cell.
+    def _weights(self) -> FloatArray:
+        """What each cell counts in means over cells, summing to 1."""
+        weight = np.concatenate([c.weight * c.weight.size for c in self._chosen])
+        return weight / weight.sum()
 
-        The in-degrees are a Latin hypercube, which integrates additive functions of them without error; what is
-        left is the variance around an additive fit (Stein 1987, doi 10.1080/00401706.1987.10488205). A silent
-        sample is no proof of silence, so the error is never below one spike in all the time counted.
-        """
-        rate, z = self._all("rate"), np.concatenate(self._z)
-        residual, freedom = (_within_cells if self._own_cells else _around_additive)(rate, z)
-        error = np.sqrt(residual @ residual / max(freedom, 1) / len(rate))
-        return max(float(error), 1000.0 / (len(rate) * window))
+    def standard_error(self, window: float) -> float:
+        """Hz; counted over `window` (ms) per cell."""
+        return max(self.rate()[1], 1000.0 / (len(self._all("rate")) * window))
 
     def seconds(self, sampling: Sampling) -> float:
         return len(self._all("rate")) * sampling.seconds_per_cell
 
     def more_cells(self, sampling: Sampling) -> int:
-        """New cells needed for the wanted standard error, within the budget; 0 if it is reached."""
+        """New cells needed for the wanted standard error, within the budget; 0 if it is reached.
+
+        At most as many as there are: the error falls faster than by the root of their number, because more cells
+        carry a better regression.
+        """
         n, error = len(self._all("rate")), self.standard_error(sampling.window)
-        target = float(sampling.target(np.array(self._all("rate").mean())))
+        target = float(sampling.target(np.array(self.rate()[0])))
         affordable = sampling.affordable - n
         if error <= target or affordable < LEAST_CELLS:
             return 0
-        return int(min(max(np.ceil(1.1 * n * (error / target) ** 2) - n, LEAST_CELLS), affordable))
+        needed = np.ceil(1.1 * n * (error / target) ** 2) - n
+        return int(min(max(needed, LEAST_CELLS), max(n, LEAST_CELLS), affordable))
 
     def summary(self, sampling: Sampling) -> dict[str, float]:
-        rate, cv = self._all("rate"), self._all("cv")
-        error = self.standard_error(sampling.window)
+        rate, cv, weight, mean = self._all("rate"), self._all("cv"), self._weights(), self.rate()[0]
+        error, known = self.standard_error(sampling.window), np.isfinite(cv)
+        variance = weight @ (rate - weight @ rate) ** 2 / (1.0 - weight @ weight)
         return {
-            "rate": float(rate.mean()), "rate_sem": error, "rate_sd": float(rate.std(ddof=1)),
-            "adaptation": float(self._all("adaptation").mean()),
-            "cv": float(np.nanmean(cv)) if np.isfinite(cv).any() else float("nan"),
+            "rate": mean, "rate_sem": error, "rate_sd": float(np.sqrt(variance)),
+            "adaptation": float(weight @ self._all("adaptation")),
+            "cv": float(np.average(cv[known], weights=weight[known])) if known.any() else float("nan"),
             "n_cells": len(rate), "neuron_seconds": self.seconds(sampling),
-            "converged": int(error <= float(sampling.target(np.array(rate.mean())))),
+            "converged": int(error <= float(sampling.target(np.array(mean)))),
         }  # fmt: skip
 
 
