@@ -24,8 +24,8 @@ from automfm_hpc.remap import Cell, CellInputs
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 CANDIDATES = 128  # drawn for each cell that is simulated
-CELLS_PER_COEFFICIENT = 5
-KNOTS = (0.25, 0.5, 0.75, 0.95)  # quantiles of the quadratic regression at which it may bend
+CELLS_PER_COEFFICIENT = 4
+KNOTS = (0.5, 0.75, 0.9, 0.98)  # quantiles of the net input at which the regression may bend
 TOP = ((0.125, 0.5), (1.0 / 64.0, 0.25))  # share of candidates with the highest net input; share of cells from there
 
 
@@ -117,9 +117,9 @@ class Estimate:
 def estimate(rate: FloatArray, weight: FloatArray, drive: FloatArray, candidates: FloatArray) -> Estimate:
     """Mean rate of the candidates from the rates of a few of them.
 
-    The regression is linear, then quadratic, then a broken line over the quadratic one, as cells allow. Its error
-    counts every cell's residual by the weight that the cell has in the mean, as if the cell had been left out
-    (MacKinnon & White 1985, doi 10.1016/0304-4076(85)90158-7).
+    The regression is linear in both inputs, with more cells also broken linear in the net input, with still more
+    quadratic. Its error counts every cell's residual by the weight that the cell has in the mean, as if the cell had
+    been left out (MacKinnon & White 1985, doi 10.1016/0304-4076(85)90158-7).
 
     Parameters
     ----------
@@ -130,12 +130,9 @@ def estimate(rate: FloatArray, weight: FloatArray, drive: FloatArray, candidates
     drive : (n_cell, 2) array
     candidates : (n_candidate, 2) array
     """
-    spread = candidates.std(axis=0)
-    moving = spread > 1e-9 * np.abs(candidates.mean(axis=0))
-    centre, scale = candidates.mean(axis=0)[moving], spread[moving]
+    here, there = _regressors(drive, candidates, len(rate) // CELLS_PER_COEFFICIENT)
     root = np.sqrt(weight)
-    here, there = _regressors(rate, root, (drive[:, moving] - centre) / scale, (candidates[:, moving] - centre) / scale)
-    solve = _weighted(here, root)
+    solve = np.linalg.pinv(here * root[:, None]) * root  # least squares with these weights
     leverage = np.minimum(np.einsum("ij,ji->i", here, solve), 1.0 - 1.0 / len(rate))
     residual = (rate - here @ (solve @ rate)) / (1.0 - leverage)
     share = there.mean(axis=0) @ solve
@@ -143,25 +140,24 @@ def estimate(rate: FloatArray, weight: FloatArray, drive: FloatArray, candidates
     return Estimate(float(fitted.mean()), float(np.sqrt(np.sum((share * residual) ** 2))), fitted)
 
 
-def _weighted(columns: FloatArray, root: FloatArray) -> FloatArray:
-    """The matrix that makes coefficients of rates by least squares weighted with root squared."""
-    return np.asarray(np.linalg.pinv(columns * root[:, None]) * root)
-
-
-def _regressors(rate: FloatArray, root: FloatArray, here: FloatArray,
-                there: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Columns of the regression at the simulated cells and at all candidates."""
-    most = len(rate) // CELLS_PER_COEFFICIENT
-    quadratic = [_polynomial(x, 2) for x in (here, there)]
-    if quadratic[0].shape[1] > most:
-        return _polynomial(here, 1), _polynomial(there, 1)
-    if quadratic[0].shape[1] + len(KNOTS) > most or not here.shape[1]:
-        return quadratic[0], quadratic[1]
-    coefficients = _weighted(quadratic[0], root) @ rate
-    index = [q @ coefficients for q in quadratic]
-    knots = np.quantile(index[1], KNOTS)
-    bent = [np.maximum(i[:, None] - knots, 0.0) for i in index]
-    return np.hstack([quadratic[0], bent[0]]), np.hstack([quadratic[1], bent[1]])
+def _regressors(drive: FloatArray, candidates: FloatArray, most: int) -> tuple[FloatArray, FloatArray]:
+    """Columns of the regression, `most` or fewer, at the simulated cells and at all candidates."""
+    spread = candidates.std(axis=0)
+    moving = spread > 1e-9 * np.abs(candidates.mean(axis=0))
+    centre, scale = candidates.mean(axis=0)[moving], spread[moving]
+    net = candidates.sum(axis=1)
+    knots = np.quantile(net, KNOTS)
+    columns = []
+    for values in (drive, candidates):
+        x = (values[:, moving] - centre) / scale
+        bent = np.maximum(values.sum(axis=1)[:, None] - knots, 0.0) / max(float(net.std()), 1e-300)
+        columns.append((_polynomial(x, 1), bent if moving.any() else bent[:, :0], _polynomial(x, 2)))
+    (line, bent, square), (all_line, all_bent, all_square) = columns
+    if line.shape[1] + len(KNOTS) > most:
+        return line, all_line
+    if square.shape[1] + len(KNOTS) > most:
+        return np.hstack([line, bent]), np.hstack([all_line, all_bent])
+    return np.hstack([square, bent]), np.hstack([all_square, all_bent])
 
 
 def _polynomial(x: FloatArray, degree: int) -> FloatArray:
