@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 ORDERS = (1, 2)
 
 
-def stationary(model: MeanField, drives: Sequence[Mapping[str, float]], duration: float = 0.6) -> xarray.Dataset:
+def stationary(model: MeanField, drives: Sequence[Mapping[str, float]], duration: float = 0.6,
+               scheduler: Any = None) -> xarray.Dataset:
     """Rates at constant drive, averaged over the last half of a run, or over realizations (`mesoscopic.answer`).
 
     Parameters
@@ -30,22 +31,27 @@ def stationary(model: MeanField, drives: Sequence[Mapping[str, float]], duration
         Input name -> rate (Hz).
     duration : float
         s.
+    scheduler : optional
+        What `dask.compute` takes: 'synchronous' (default) or an executor. The result does not depend on it.
 
     Returns
     -------
     xarray.Dataset
         rate and sd (order, drive, population) in Hz, sd NaN at order 1; status and warnings (order, drive).
     """
+    import dask
     import xarray
 
     from automfm_hpc.mesoscopic import answer
 
+    solving = dask.delayed(answer)
+    tasks = [[solving(model, dict(drive), duration, order, every=10) for drive in drives] for order in ORDERS]
+    (answers,) = dask.compute(tasks, scheduler=scheduler or "synchronous", traverse=True)
     shape = (len(ORDERS), len(drives))
     rate, sd = (np.full((*shape, len(model.populations)), np.nan) for _ in range(2))
     status, warnings = np.full(shape, "", dtype=object), np.full(shape, "", dtype=object)
-    for o, order in enumerate(ORDERS):
-        for d, drive in enumerate(drives):
-            found = answer(model, drive, duration, order, every=10)
+    for o, row in enumerate(answers):
+        for d, found in enumerate(row):
             rate[o, d] = [found["rates"][name] for name in model.populations]
             sd[o, d] = [found["sd"].get(name, np.nan) for name in model.populations]
             status[o, d], warnings[o, d] = found["status"], "; ".join(found["warnings"])

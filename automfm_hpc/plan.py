@@ -25,8 +25,8 @@ from automfm_hpc.remap import Cell, MeanFieldParameters, remap
 
 FORMAT = 1
 MARGIN = 1.25  # grids reach this much beyond the highest working point
-POINTS = {1: 24, 2: 12, 3: 8, 4: 6}  # default points per axis for that many axes
-CHUNK_POINTS = 12
+POINTS = {1: 24, 2: 16, 3: 8, 4: 6}  # default points per axis for that many axes
+CHUNK_POINTS = 16
 LEAST_CELLS = 16  # for a standard error
 
 

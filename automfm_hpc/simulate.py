@@ -27,7 +27,7 @@ from automfm_hpc.spikes import isi_cv
 
 FloatArray = NDArray[np.float64]
 NOTHING_KNOWN: Mapping[str, PresynapticStatistics] = MappingProxyType({})
-MAX_ROUNDS = 8
+MAX_ROUNDS = 12
 ROUND_CELLS = 512  # most cells in one kernel: what NEST keeps of them then fits into a core's cache
 ROUND_EVENTS = 4e6  # most spikes given to one kernel, for the same reason
 TRAIN_DELAY = 1.0  # ms: more than a step, or NEST exchanges spikes at every step

@@ -330,14 +330,14 @@ def solve(run: Run, pool: Any, log: Log, duration: float = 0.6) -> dict[str, Any
     from automfm_hpc.mean_field import MeanField
 
     result: dict[str, Any] | None = None
-    with on_root(pool) as root:
+    with on_root(pool) as root, pool.executor() as scheduler:
         if root:
             if not run.model.exists():
                 raise MeanFieldError("has no model", where=str(run.folder),
                                      remedy=f"Run `automfm fit {run.folder}` first.")
             plan, model = run.read_plan(), MeanField.load(run.folder)
             references = known_rates(run, plan.network)
-            rates = stationary(model, [d for r in references for d in r.drives], duration)
+            rates = stationary(model, [d for r in references for d in r.drives], duration, scheduler)
             write_dataset(run.model, model, plan, rates)
             result = compare(plan.network, references, rates)
             write_json(run.comparison, result)

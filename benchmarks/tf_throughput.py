@@ -2,9 +2,9 @@
 
     python benchmarks/tf_throughput.py [--json] [--cells 512] [--window 1000] [--repeats 5] [--run runs/cerebellum]
 
-Driven E-GLIF cells with Poisson inputs only, and, with the statistics of a run's spiking network, with the trains of their
-presynaptic cells (gamma renewal processes), kernel set-up included. With a run also its chunks: a sample of them is
-simulated as `automfm simulate` does, which says what all of them cost.
+Driven E-GLIF cells with Poisson inputs only, and, with the statistics of a run's spiking network, with the trains of
+their presynaptic cells (gamma renewal processes), kernel set-up included. With a run also its chunks: a sample of them
+is simulated as `automfm simulate` does, which says what all of them cost.
 """
 
 from __future__ import annotations
