@@ -118,3 +118,22 @@ def test_rare_firing_is_not_taken_for_silence():
     found = simulate_chunk(plan, task)
     assert found["n_cells"][0, 0] == 32
     assert found["rate"][0, 0] > 0.0 and found["rate_sem"][0, 0] > 1.0 / 32.0
+
+
+def test_own_cells_are_sampled_like_drawn_ones():
+    """A population that consists of 60 cells: the mean is that of those 60."""
+    from dataclasses import replace
+
+    from automfm_hpc.simulate import NOTHING_KNOWN, _round, _Tally
+
+    drawn = CELLS["GoC"]
+    own = draw_inputs(drawn, 60, np.random.default_rng(4))
+    cell, point = replace(drawn, real=own), np.array([[20.0, 24.0, 11.4]])
+    plain = drive_cells(cell, own.of(np.tile(np.arange(60), 5)), np.tile(point, (300, 1)), Sampling(), 8).rate
+    tallies = [_Tally(cell)]
+    _round(cell, Sampling(), point, tallies, np.array([64]), 3, None, NOTHING_KNOWN)
+    rate, error = tallies[0].rate()
+    cells = plain.reshape(5, 60)
+    noise = cells.std(axis=0, ddof=1).mean() / np.sqrt(300)  # their own cells differ, but all of them are here
+    assert abs(rate - plain.mean()) < 4.0 * np.hypot(error, noise)
+    assert error < 0.5 * cells.mean(axis=0).std() / 8.0
