@@ -14,6 +14,7 @@ from automfm_hpc.errors import UsageError, suggest
 DESCRIPTION = "Mean-field models of spiking networks, derived automatically."
 EXAMPLE = ("Example: automfm run cerebellum --out runs/cerebellum; "
            "on 8 ranks: mpiexec -n 8 python -m mpi4py -m automfm_hpc run ...")
+VIRTUAL_PROCESSES = 8  # of a network spread over ranks, unless asked otherwise: for 1, 2, 4 or 8 ranks
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,6 +53,7 @@ def _add_run(verbs: Any) -> None:
     p.add_argument("network", metavar="NETWORK", help="a built-in name or a YAML file")
     p.add_argument("--out", required=True, type=Path, metavar="RUN", help="folder of the run")
     _plan_options(p)
+    _distribute_option(p)
     p.add_argument("--no-dynamics", action="store_true",
                    help="leave out how fast cells answer (`automfm dynamics`)")
     p.add_argument("--order", type=int, choices=(1, 2), default=2, help="order of the table printed (default 2)")
@@ -73,6 +75,12 @@ def _plan_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--poisson", action="store_true", help="presynaptic cells are Poisson, not as regular as they are")
 
 
+def _distribute_option(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--distribute", nargs="?", type=int, const=VIRTUAL_PROCESSES, metavar="V",
+                   help="spread each spiking network over all ranks, as V virtual processes whatever the ranks "
+                        f"(default {VIRTUAL_PROCESSES}); needs a NEST built with MPI")
+
+
 def _catalog_option(p: argparse.ArgumentParser) -> None:
     p.add_argument("--catalog", type=Path, default=None, metavar="DIR",
                    help="catalog folder (default: $AUTOMFM_CATALOG, else ./catalog)")
@@ -83,6 +91,7 @@ def _add_stages(verbs: Any) -> None:
     p.add_argument("network", metavar="NETWORK", help="a built-in name, a YAML file, or a run's folder")
     p.add_argument("--out", type=Path, metavar="RUN", help="folder of the run (default: NETWORK, if it is one)")
     _plan_options(p)
+    _distribute_option(p)
     p = _verb(verbs, "simulate", "Simulate the missing chunks of a run, on all ranks.")
     p.add_argument("run", type=Path, metavar="RUN")
     p = _verb(verbs, "fit", "Fit the transfer functions of a run.")
@@ -104,6 +113,7 @@ def _add_stages(verbs: Any) -> None:
     p.add_argument("--seeds", type=int, default=5, metavar="N", help="trials per protocol (default 5)")
     p.add_argument("--scale", type=float, metavar="X", help="factor of the population sizes (default: for 3500 cells)")
     p.add_argument("--order", type=int, choices=(1, 2), default=2, help="order of the mean field (default 2)")
+    _distribute_option(p)
     p.add_argument("--explain", action="store_true",
                    help="instead of scores: the approximations between network and mean field, one by one")
     p.add_argument("--drives", nargs="+", metavar="HZ", help="with --explain: rates of the input, or INPUT=HZ,INPUT=HZ")

@@ -66,7 +66,7 @@ def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: A
     """The plan asked for, on rank 0 (None elsewhere), the folder prepared; may simulate the network on all ranks."""
     from dataclasses import replace
 
-    from automfm_hpc import stages
+    from automfm_hpc import distributed, stages
     from automfm_hpc.description import load
     from automfm_hpc.experiment import presynaptic_statistics, working_experiment, working_points
     from automfm_hpc.plan import make_plan, read_working_points
@@ -86,6 +86,11 @@ def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: A
                          presynaptic=() if arguments.equal_rates and arguments.poisson else kept)
         return replace(plan, sampling=replace(plan.sampling, **changes))
 
+    if arguments.distribute is not None:
+        if origin != "network":
+            raise UsageError("belongs to the spiking network, which is not run here", where="--distribute",
+                             remedy="Say --working-points network, or leave it out.")
+        distributed.check(pool, arguments.distribute)
     if origin == "network":
         # Look for mistakes in the options, and for NEST, before anything is written or simulated.
         planned(dict.fromkeys(network.population_names, (10.0,)))
@@ -94,8 +99,8 @@ def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: A
                 if not run.network.is_file():
                     stages.prepare_nest(network, logger(pool))
                 stages.prepare(run, network)
-        experiment = working_experiment(network, root=arguments.seed)
-        trials = stages.spike(run, experiment, pool, logger(pool))
+        experiment = working_experiment(network, root=arguments.seed, processes=arguments.distribute or 1)
+        trials = stages.spike(run, experiment, pool, logger(pool), distribute=arguments.distribute is not None)
         return planned(working_points(trials, experiment), presynaptic_statistics(trials, experiment))
     return planned(points)
 
@@ -233,6 +238,7 @@ def do_validate(arguments: argparse.Namespace) -> int:
     for option in ("drives", "duration"):
         if getattr(arguments, option) is not None:
             raise UsageError("belongs to --explain", where=f"--{option}", remedy="Add --explain, or leave it out.")
+    from automfm_hpc import distributed
     from automfm_hpc.plots_validation import plot_validation
     from automfm_hpc.validation import run_validation
     from automfm_hpc.validation_plan import parse_kinds, results_file
@@ -241,7 +247,10 @@ def do_validate(arguments: argparse.Namespace) -> int:
     kinds = parse_kinds(arguments.protocols)
     with the_pool() as pool:
         run = _existing_run(arguments.run)
-        result = run_validation(run, pool, logger(pool), kinds, arguments.seeds, arguments.scale, arguments.order)
+        if arguments.distribute is not None:
+            distributed.check(pool, arguments.distribute)
+        result = run_validation(run, pool, logger(pool), kinds, arguments.seeds, arguments.scale, arguments.order,
+                                distribute=arguments.distribute)
         if pool.is_root and result is not None:
             figures = plot_validation(run)
             if arguments.json:
@@ -259,6 +268,9 @@ def _explain(arguments: argparse.Namespace) -> int:
     if arguments.protocols is not None:
         raise UsageError("does not go with --explain, which has constant drives", where="--protocols",
                          remedy="Leave it out; choose drives with --drives.")
+    if arguments.distribute is not None:
+        raise UsageError("does not go with --explain, which has a drive per rank", where="--distribute",
+                         remedy="Leave it out.")
     duration = DURATION if arguments.duration is None else 1000.0 * arguments.duration
     with the_pool() as pool:
         run = _existing_run(arguments.run)

@@ -130,6 +130,7 @@ class Experiment:
 def working_experiment(
     network: Network, drives: Sequence[Mapping[str, float]] | None = None, *, seeds: int = 1,
     scale: float | None = None, duration: float = 1000.0, presimulation: float = 500.0, root: int = 1,
+    processes: int = 1,
 ) -> Experiment:  # fmt: skip
     """The network at constant inputs, to find its working points.
 
@@ -140,6 +141,8 @@ def working_experiment(
         Rates (Hz) of all inputs; default: WORKING_FRACTIONS of their ranges, all inputs together.
     scale : float, optional
         Default: 1, or less for networks of more than MOST_CELLS cells.
+    processes : int
+        Virtual processes of one trial.
     """
     if drives is None:
         drives = [{i.name: i.rate_range[0] + f * (i.rate_range[1] - i.rate_range[0]) for i in network.inputs}
@@ -148,7 +151,7 @@ def working_experiment(
         scale = min(1.0, MOST_CELLS / sum(p.size for p in network.populations))
     presimulation = settling_time(network, presimulation)
     protocols = tuple(constant({k: round(v, 6) for k, v in d.items()}, duration, presimulation) for d in drives)
-    return Experiment(network, protocols, seeds, scale, root=root)
+    return Experiment(network, protocols, seeds, scale, processes=processes, root=root)
 
 
 def settling_time(network: Network, least: float = 500.0) -> float:
@@ -166,9 +169,13 @@ def simulate_trial(experiment: Experiment, trial: Trial, communicator: int | Non
         MEASURES, each (n_name,); activity (n_name, n_bin) in Hz; timing (5,): seconds of building, connecting,
         presimulating, simulating, and MiB of memory.
     """
+    return reduced(experiment, record(experiment, trial, communicator))
+
+
+def reduced(experiment: Experiment, recording: Recording) -> dict[str, NDArray[Any]]:
+    """What a store of trials keeps of a recording, see `simulate_trial`."""
     from automfm_hpc import spikes, spiking
 
-    recording = record(experiment, trial, communicator)
     values: dict[str, NDArray[Any]] = dict(spiking.measure(recording, experiment.names))
     values["activity"] = np.array([spikes.activity(recording.spikes[n], BIN) for n in experiment.names])
     t = recording.timing

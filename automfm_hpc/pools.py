@@ -59,6 +59,9 @@ class Pool(Protocol):
     def bcast(self, value: T) -> T:
         """Rank 0's value (small), on every rank."""
 
+    def gather(self, value: T) -> list[T]:
+        """Every rank's value, in the order of the ranks, on rank 0; empty on the others."""
+
     def executor(self) -> AbstractContextManager[Any]:
         """A scheduler for ``dask.compute(..., scheduler=...)`` on rank 0, None on the others, which serve it."""
 
@@ -184,6 +187,9 @@ class Serial:
     def bcast(self, value: T) -> T:
         return value
 
+    def gather(self, value: T) -> list[T]:
+        return [value]
+
     @contextmanager
     def executor(self) -> Iterator[Any]:
         yield self.scheduler
@@ -233,6 +239,10 @@ class Ranks:
         self.barrier()  # a blocking broadcast would keep the waiting ranks at full load
         shared: T = self.comm.bcast(value, root=0)
         return shared
+
+    def gather(self, value: T) -> list[T]:
+        self.barrier()
+        return self.comm.gather(value, root=0) or []
 
     @contextmanager
     def executor(self) -> Iterator[Any]:

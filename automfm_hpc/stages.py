@@ -148,14 +148,18 @@ def prepare(run: Run, network: Network) -> None:
         write_atomically(run.network, network.to_yaml())
 
 
-def spike(run: Run, experiment: Experiment, pool: Any, log: Log, store: Path | None = None) -> Any:
-    """Run the missing trials of an experiment, a trial per rank at a time; their dataset on every rank.
+def spike(run: Run, experiment: Experiment, pool: Any, log: Log, store: Path | None = None,
+          distribute: bool = False) -> Any:
+    """Run the missing trials of an experiment; their dataset on every rank.
+
+    Every rank runs trials of its own or, with `distribute`, all ranks run one trial after the other together.
 
     Raises
     ------
     SimulationError
         If a trial failed.
     """
+    from automfm_hpc.distributed import run_together
     from automfm_hpc.experiment import simulate_trial
     from automfm_hpc.pools import map_tasks
     from automfm_hpc.progress import progress
@@ -171,9 +175,12 @@ def spike(run: Run, experiment: Experiment, pool: Any, log: Log, store: Path | N
                 prepare_nest(experiment.network, log)
     tasks = pool.bcast(tasks)
     trials = TrialStore.open(path, experiment)
-    map_tasks(pool, partial(simulate_trial, experiment, communicator=own_communicator(pool)), tasks, trials.write,
-              on_failure=lambda task, error: trials.fail(task, str(error)),
-              report=progress("spiking network") if tasks else None)
+    report = progress("spiking network") if tasks else None
+    if distribute:
+        run_together(experiment, tasks, pool, trials.write, report)
+    else:
+        map_tasks(pool, partial(simulate_trial, experiment, communicator=own_communicator(pool)), tasks, trials.write,
+                  on_failure=lambda task, error: trials.fail(task, str(error)), report=report)
     failures = trials.failures()
     if failures:
         raise SimulationError(f"{len(failures)} trials failed; the first: {failures[0][1]}", where=str(path))

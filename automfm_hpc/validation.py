@@ -25,6 +25,7 @@ from automfm_hpc.validation_plan import DROPPED, SEEDS, experiments, raster_file
 
 if TYPE_CHECKING:
     from automfm_hpc.mean_field import MeanField
+    from automfm_hpc.spiking import Recording
 
 FloatArray = NDArray[np.float64]
 RASTER_CELLS = 60  # of each population
@@ -232,9 +233,14 @@ def verdict(scored: Sequence[Mapping[str, Any]], inputs: Sequence[str]) -> dict[
 
 
 def run_validation(run: Run, pool: Any, log: Log, kinds: Sequence[str] = tuple(KINDS), seeds: int = SEEDS,
-                   scale: float | None = None, order: int = 2,
-                   tolerance: Tolerance | None = None) -> dict[str, Any] | None:
+                   scale: float | None = None, order: int = 2, tolerance: Tolerance | None = None,
+                   distribute: int | None = None) -> dict[str, Any] | None:
     """Run the missing trials on all ranks, score them, write ``validation.json``, and the verdict into the model.
+
+    Parameters
+    ----------
+    distribute : int, optional
+        Virtual processes of networks that all ranks run together; default: every rank runs trials of its own.
 
     Returns
     -------
@@ -250,12 +256,14 @@ def run_validation(run: Run, pool: Any, log: Log, kinds: Sequence[str] = tuple(K
         if root and not run.model.exists():
             raise MeanFieldError("has no model", where=str(run.folder), remedy=f"Run `automfm fit {run.folder}` first.")
     network = run.read_plan().network
-    planned = experiments(network, _with_earlier(run, network, kinds, seeds, scale), seeds, scale)
-    trials = {kind: spike(run, e, pool, log, store_of(run, kind, e)) for kind, e in planned.items()}
+    how: dict[str, Any] = {"seeds": seeds, "scale": scale, "processes": distribute or 1}
+    planned = experiments(network, _with_earlier(run, network, kinds, how), **how)
+    together = distribute is not None
+    trials = {kind: spike(run, e, pool, log, store_of(run, kind, e), together) for kind, e in planned.items()}
     result: dict[str, Any] | None = None
+    keep_raster(run, planned, pool, together)
     with on_root(pool) as root:
         if root:
-            keep_raster(run, planned, own_communicator(pool))
             result = _judge(run, planned, trials, order, tolerance or Tolerance())
             write_json(results_file(run), result)
             if result["verdict"]:
@@ -263,13 +271,13 @@ def run_validation(run: Run, pool: Any, log: Log, kinds: Sequence[str] = tuple(K
     return result
 
 
-def _with_earlier(run: Run, network: Network, kinds: Sequence[str], seeds: int, scale: float | None) -> tuple[str, ...]:
-    """Kinds of protocol, with those validated before at the same scale and seeds, whose trials are kept."""
-    first = next(iter(experiments(network, kinds[:1], seeds, scale).values()))
+def _with_earlier(run: Run, network: Network, kinds: Sequence[str], how: Mapping[str, Any]) -> tuple[str, ...]:
+    """Kinds of protocol, with those validated before in the same way (scale, seeds, ...), whose trials are kept."""
+    first = next(iter(experiments(network, kinds[:1], **how).values()))
     try:
         earlier = json.loads(results_file(run).read_text("utf-8"))
-        same = (earlier["scale"], earlier["seeds"], earlier["root"]) == (first.scale, first.seeds, first.root)
-        again = experiments(network, earlier["kinds"] if same else (), seeds, scale)
+        same = all(earlier.get(key, 1) == getattr(first, key) for key in ("scale", "seeds", "root", "processes"))
+        again = experiments(network, earlier["kinds"] if same else (), **how)
         known = [k for k, e in again.items() if store_of(run, k, e).exists()]
     except (OSError, ValueError, KeyError):
         known = []
@@ -287,7 +295,7 @@ def _judge(run: Run, planned: Mapping[str, Experiment], trials: Mapping[str, Any
     constant = [c for c in compared if c.protocol.kind == "constant"]
     return _plain({
         "network": first.network.name, "variant": first.network.variant, "kinds": list(planned), "order": order,
-        "scale": first.scale, "seeds": first.seeds, "root": first.root, "kernel": KERNEL,
+        "scale": first.scale, "seeds": first.seeds, "root": first.root, "processes": first.processes, "kernel": KERNEL,
         "tolerance": asdict(tolerance), "sizes": _sizes(model), "notes": list(notes(first)), "protocols": scored,
         "slopes": slopes(model, constant) if constant else {},
         "verdict": verdict([s for s in scored if s["kind"] == "constant"], model.inputs) if constant else {},
@@ -330,15 +338,28 @@ def _keep_validity(run: Run, result: Mapping[str, Any]) -> None:
 # --- a raster -------------------------------------------------------------------------------------
 
 
-def keep_raster(run: Run, planned: Mapping[str, Experiment], communicator: int | None = None) -> None:
-    """Run the first trial of the protocol that is drawn once more, and keep the spikes of a few cells (ms)."""
+def keep_raster(run: Run, planned: Mapping[str, Experiment], pool: Any, together: bool = False) -> None:
+    """Run the first trial of the protocol that is drawn once more, and keep the spikes of a few cells (ms).
+
+    Rank 0 runs it, or all ranks together.
+    """
+    from automfm_hpc.distributed import record_together
     from automfm_hpc.experiment import Trial, record
 
     kind, number = shown(planned)
-    experiment = planned[kind]
-    if raster_file(run, experiment).is_file():
+    experiment, recording = planned[kind], None
+    if pool.bcast(raster_file(run, experiment).is_file()):
         return
-    recorded = record(experiment, Trial(number, 0), communicator).spikes
+    if together:
+        recording = record_together(experiment, Trial(number, 0), pool)
+    with on_root(pool) as root:
+        if root:
+            recording = recording or record(experiment, Trial(number, 0), own_communicator(pool))
+            _write_raster(run, experiment, recording)
+
+
+def _write_raster(run: Run, experiment: Experiment, recording: Recording) -> None:
+    recorded = recording.spikes
     chosen = {}
     for name in experiment.network.population_names:
         s = recorded[name]
@@ -364,16 +385,21 @@ def read_comparisons(run: Run) -> tuple[dict[str, Any], MeanField, list[Comparis
         raise StoreError("holds no validation", where=str(run.folder),
                          remedy=f"Run `automfm validate {run.folder}` first.") from None
     network = run.read_plan().network
-    planned = experiments(network, result["kinds"], result["seeds"], result["scale"], result["root"])
+    planned = _planned(network, result)
     model = resized(MeanField.load(run.folder), network, result["scale"])
     compared = [c for kind, e in planned.items()
                 for c in compare(model, e, TrialStore.open(store_of(run, kind, e), e).dataset(), result["order"])]
     return result, model, compared
 
 
+def _planned(network: Network, result: Mapping[str, Any]) -> dict[str, Experiment]:
+    how = {key: result[key] for key in ("seeds", "scale", "root")}
+    return experiments(network, result["kinds"], **how, processes=result.get("processes", 1))
+
+
 def read_raster(run: Run, result: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
     """Number of the protocol in `read_comparisons`' list, and population -> cells, times (ms) of its first seed."""
-    planned = experiments(run.read_plan().network, result["kinds"], result["seeds"], result["scale"], result["root"])
+    planned = _planned(run.read_plan().network, result)
     kind, number = shown(planned)
     try:
         spikes = json.loads(raster_file(run, planned[kind]).read_text("utf-8"))

@@ -113,10 +113,11 @@ def scale_of(network: Network, scale: float | None) -> float:
 
 
 def experiments(network: Network, kinds: Sequence[str], seeds: int = SEEDS, scale: float | None = None,
-                root: int = 1) -> dict[str, Experiment]:
+                root: int = 1, processes: int = 1) -> dict[str, Experiment]:
     """One experiment per kind of protocol."""
     factor = scale_of(network, scale)
-    return {k: Experiment(network, protocols(network, k), seeds, factor, root=root) for k in kinds}
+    return {k: Experiment(network, protocols(network, k), seeds, factor, processes=processes, root=root)
+            for k in kinds}
 
 
 def store_of(run: Run, kind: str, experiment: Experiment) -> Path:

@@ -163,6 +163,9 @@ USAGE = [
     (["solve", "RUN", "--drive", "mossy=-1"], "a rate of -1 Hz is not possible"),
     (["solve", "RUN", "--drive", "mossy=nan"], "not possible"),
     (["solve", "RUN", "--drive", "mossy=1", "mossy=2"], "'mossy' is given twice"),
+    (["validate", "RUN", "--distribute", "some"], "invalid int value"),
+    (["validate", "RUN", "--explain", "--distribute"], "--distribute: does not go with --explain"),
+    (["plan", "cerebellum", "--out", "NEW", "--distribute"], "the spiking network, which is not run here"),
 ]  # fmt: skip
 
 
@@ -235,6 +238,19 @@ def test_bad_options_leave_nothing(options, words, verb, automfm_here, tmp_path,
     assert done.returncode == 1
     assert words in complaint(done)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(nest_models.find_nest().has_mpi, reason="this NEST has MPI")
+def test_a_network_is_not_spread_without_mpi(finished, automfm_here, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = contents(finished[0])
+    for command in (["run", FILE, "--out", "new"], ["validate", finished[0]]):
+        done = automfm_here(*command, "--distribute")
+        assert done.returncode == 1
+        assert "--distribute: this NEST was built without MPI" in complaint(done)
+        assert "make nest-mpi" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert contents(finished[0]) == before
 
 
 @pytest.mark.parametrize(("table", "words"), [

@@ -47,3 +47,36 @@ def test_chunks_on_ranks_with_kernels_of_their_own(tmp_path):
         for population in ("GrC", "GoC", "BC", "SC", "PC"):
             for name in ("rate", "rate_sem", "adaptation", "cv"):
                 np.testing.assert_array_equal(one[population][name][...], other[population][name][...])
+
+
+def test_validation_of_networks_spread_over_ranks(tmp_path):
+    """From the command line: the same trials on 1, 2 and 4 ranks; and a job that stopped goes on with other ranks."""
+    network = str(Path(__file__).parents[1] / "data" / "two_cells.yaml")
+    made, command = tmp_path / "made", ["-m", "mpi4py", "-m", "automfm_hpc"]
+    options = ["--points", "4", "--precision", "0.3", "--budget", "90", "--working-points", "network", "--no-dynamics"]
+    launch(2, *command, "run", network, "--out", str(made), *options, "--distribute", "4",
+           "--catalog", str(tmp_path / "catalog"))
+    found = {}
+    for n in (1, 2, 4):
+        run = tmp_path / str(n)
+        shutil.copytree(made, run)
+        launch(n, *command, "validate", str(run), "--protocols", "constant", "--seeds", "2", "--distribute", "4")
+        assert json.loads((run / "validation.json").read_text())["processes"] == 4
+        found[n] = trials(run)
+    assert found[1]["rate"].min() >= 0 and found[1]["rate"].max() > 1.0
+    for n in (2, 4):
+        for name in ("rate", "activity", "cv"):
+            np.testing.assert_array_equal(found[1][name], found[n][name])
+    again = tmp_path / "4"
+    store = next((again / "validation").glob("constant_*.zarr"))
+    group = zarr.open_group(store, mode="r+")
+    group["status"][0, 0] = group["status"][1, 1] = 0
+    group["rate"][0, 0] = np.nan
+    launch(2, *command, "validate", str(again), "--protocols", "constant", "--seeds", "2", "--distribute", "4")
+    np.testing.assert_array_equal(trials(again)["rate"], found[1]["rate"])
+
+
+def trials(run: Path) -> dict[str, np.ndarray]:
+    store = next((run / "validation").glob("constant_*.zarr"))
+    group = zarr.open_group(store, mode="r")
+    return {name: group[name][...] for name in ("rate", "activity", "cv")}
