@@ -113,6 +113,10 @@ def start_kernel(seed: int, dt: float, processes: int, communicator: int | None 
     nest.ResetKernel()
     if nest_models.find_nest().has_mpi:
         nest.set(resolution=dt, total_num_virtual_procs=processes)
+        if nest.num_processes > 1 and nest.local_num_threads == 1:
+            # Seen with NEST 3.10: after a ResetKernel, compressed spikes reach connections that are no more and end in
+            # a segmentation fault. With one thread per rank there is nothing to compress; the spikes are the same.
+            nest.use_compressed_spikes = False
     else:
         nest.set(resolution=dt, local_num_threads=processes)
     nest.set(rng_seed=seed, print_time=False, overwrite_files=True)
