@@ -50,6 +50,7 @@ from automfm_hpc.lif.rates import (
     rate_derivatives,
 )
 from automfm_hpc.lif.response import frequency_response
+from automfm_hpc.lif.response_partials import response_partials
 from automfm_hpc.lif.spectra import (
     LIFWarning,
     cross_spectra,
@@ -82,8 +83,8 @@ __all__ = [
     "fit_low_pass", "fixed_points", "follow", "frequency_response", "growing_modes", "input_rate_derivative",
     "input_statistics", "lambert_eigenvalues", "mean_contributions", "mean_input", "mixed_kernel",
     "most_unstable", "pairwise_covariances", "pairwise_effective_connectivity", "power_spectra", "propagator",
-    "rate_derivatives", "rate_kernel", "rate_partials", "rate_weights", "rates_of_many", "responses",
-    "sd_input", "self_consistent_rates", "sensitivity", "solve_characteristic", "space", "spectral_bound",
+    "rate_derivatives", "rate_kernel", "rate_partials", "rate_weights", "rates_of_many", "response_partials",
+    "responses", "sd_input", "self_consistent_rates", "sensitivity", "solve_characteristic", "space", "spectral_bound",
     "spiking_kernel", "transfer", "trusted_frequency", "unstable_modes", "variance_contributions",
     "working_point",
 ]  # fmt: skip

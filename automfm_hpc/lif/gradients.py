@@ -5,8 +5,8 @@ C = P diag(nu/N) P^H, P = (1 - W)^-1,
 
     dC = P dW C + (P dW C)^H + P diag(dnu/N) P^H,
 
-with dW exact but for one thing: the frequency response of a single cell is differenced along the direction in which
-its input and its parameters move (relative error about 1e-9).
+with dW = dH J + H dJ, dH along the direction in which the input and the parameters of the cells move
+(`response_partials`), all in closed form.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from automfm_hpc.lif import checks
 from automfm_hpc.lif.checks import Array
 from automfm_hpc.lif.network import LIFNetwork
 from automfm_hpc.lif.partials import rate_partials
-from automfm_hpc.lif.response import frequency_response
+from automfm_hpc.lif.response_partials import response_partials
 from automfm_hpc.lif.spectra import coupling, invert, responses
 from automfm_hpc.lif.working_point import WorkingPoint
 
@@ -161,18 +161,15 @@ def _input_motion(
 
 
 def _response_motion(net: LIFNetwork, point: WorkingPoint, f: Array, moved: dict[str, Array]) -> Array:
-    """Change of the responses (f, n) along a direction, by extrapolated central differences."""
-    start: dict[str, Any] = {"mean": point.mean, "sd": point.sd, "tau_syn": point.tau_syn, **net.neuron()}
-    scale = {"mean": point.sd, "sd": point.sd, "V_th": point.sd, "V_reset": point.sd, "tau_m": net.tau_m,
-             "t_ref": np.maximum(net.t_ref, 0.1 * net.tau_m), "tau_syn": np.maximum(point.tau_syn, 1e-300)}  # fmt: skip
-    speed = np.max([np.abs(v) / scale[k] for k, v in moved.items()], axis=0)
-    h = 1e-3 / np.where(speed > 0.0, speed, 1.0)
-
-    def at(step: float) -> Array:
-        x: dict[str, Any] = {k: v + step * h * moved[k] if k in moved else v for k, v in start.items()}
-        return np.asarray(frequency_response(f[..., None], **x, method=point.method, synaptic_filter=False))
-
-    return (8.0 * (at(1.0) - at(-1.0)) - (at(2.0) - at(-2.0))) / (12.0 * h)
+    """Change of the responses (f, n) along a direction."""
+    partial = response_partials(
+        f[..., None], point.mean, point.sd, **net.neuron(), tau_syn=point.tau_syn, method=point.method
+    )
+    total = np.zeros_like(partial["response"])
+    for name, speed in moved.items():
+        moves = np.asarray(speed) != 0.0  # delta synapses: no speed, and an infinite derivative by tau_syn
+        total[..., moves] += partial[name][..., moves] * speed[moves]
+    return total
 
 
 def _coupling_motion(net: LIFNetwork, f: Array, J: Array, field: str, place: tuple[int, ...]) -> Array:

@@ -49,6 +49,7 @@ class DistributedRates:
 def distributed_rate(
     mean: ArrayLike, sd: ArrayLike, *, input_spread: ArrayLike = 0.0, threshold_spread: ArrayLike = 0.0,
     V_th: ArrayLike, V_reset: ArrayLike, tau_m: ArrayLike, t_ref: ArrayLike = 0.0, tau_syn: ArrayLike = 0.0,
+    method: str = "shift",
 ) -> DistributedRates:  # fmt: skip
     """Mean and spread of the rate over cells with Gaussian mean inputs and thresholds (mV); all broadcast.
 
@@ -68,8 +69,9 @@ def distributed_rate(
     mu, sigma, tau, ref, syn = wide
     z = np.maximum(_Z[None, :], (low - high) * 0.999 / np.where(s_th > 0, s_th, np.inf))
     rate = firing_rate(
-        mu + s_mu * _Z[:, None], sigma, V_th=high + s_th * z, V_reset=low, tau_m=tau, t_ref=ref, tau_syn=syn
-    )
+        mu + s_mu * _Z[:, None], sigma, V_th=high + s_th * z, V_reset=low, tau_m=tau, t_ref=ref, tau_syn=syn,
+        method=method,
+    )  # fmt: skip
     weights = _P[:, None] * _P[None, :]
     first = (rate * weights).sum(axis=(-2, -1))
     second = (rate**2 * weights).sum(axis=(-2, -1))
@@ -78,8 +80,8 @@ def distributed_rate(
 
 
 def distributed_working_point(
-    net: LIFNetwork, *, threshold_spread: ArrayLike = 0.0, indegrees: str = "fixed", tolerance: float = 1e-10,
-    max_steps: int = 5000,
+    net: LIFNetwork, *, threshold_spread: ArrayLike = 0.0, indegrees: str = "fixed",
+    external_indegrees: str | None = None, method: str = "shift", tolerance: float = 1e-10, max_steps: int = 5000,
 ) -> DistributedRates:  # fmt: skip
     """Self-consistent mean and spread of the rates of a random network, by damped iteration from silence.
 
@@ -90,6 +92,10 @@ def distributed_working_point(
         Standard deviation of the thresholds within each population, mV.
     indegrees : {"fixed", "poisson"}
         Whether every cell has exactly K inputs or a Poisson number of mean K.
+    external_indegrees : {"fixed", "poisson"} or None
+        The same for K_ext; None: as `indegrees`.
+    method : {"shift", "expansion", "second_order"}
+        Treatment of exponential synapses, as in `firing_rate`.
 
     Raises
     ------
@@ -97,15 +103,16 @@ def distributed_working_point(
         Unknown word, negative spread, no convergence.
     """
     where = "distributed_working_point"
-    share = 1.0 if checks.one_of(indegrees, INDEGREES, "indegrees", where=where) == "fixed" else 0.0
+    share = _share_kept(indegrees, "indegrees", where)
+    share_ext = share if external_indegrees is None else _share_kept(external_indegrees, "external_indegrees", where)
     gain = (1e-3 * net.tau_m[:, None] * net.J) ** 2 * net.K
-    outer = ((1e-3 * net.tau_m[:, None] * net.J_ext * net.nu_ext) ** 2 * net.K_ext).sum(axis=1) * (1.0 - share)
+    outer = ((1e-3 * net.tau_m[:, None] * net.J_ext * net.nu_ext) ** 2 * net.K_ext).sum(axis=1) * (1.0 - share_ext)
     nu, square, step, last = np.zeros(net.size), np.zeros(net.size), 0.3, np.inf
     for _ in range(max_steps):
         spread = np.sqrt(np.maximum(gain @ (square - share * nu**2) + outer, 0.0))
         found = distributed_rate(
             mean_input(net, nu), sd_input(net, nu), input_spread=spread, threshold_spread=threshold_spread,
-            **net.neuron(), tau_syn=effective_tau_syn(net, nu),
+            **net.neuron(), tau_syn=effective_tau_syn(net, nu), method=method,
         )  # fmt: skip
         change = found.mean - nu
         error = float((np.abs(change) / (found.mean + 1e-6)).max())
@@ -117,3 +124,8 @@ def distributed_working_point(
         square = square + step * (found.sd**2 + found.mean**2 - square)
         nu = nu + step * change
     raise LIFError(f"no convergence (relative residual {last:.2g})", where=where, remedy="Allow more steps.")
+
+
+def _share_kept(indegrees: str, name: str, where: str) -> float:
+    """b of the module docstring."""
+    return 1.0 if checks.one_of(indegrees, INDEGREES, name, where=where) == "fixed" else 0.0
