@@ -116,6 +116,26 @@ def test_distributed_working_point():
         distributed_working_point(net, indegrees="random")
 
 
+def test_external_in_degrees_may_be_exact_while_others_vary():
+    net = lif.LIFNetwork.load("brunel2000")
+    outer = ((1e-3 * net.tau_m[:, None] * net.J_ext * net.nu_ext) ** 2 * net.K_ext).sum(axis=1)
+    both, exact = (distributed_working_point(net, indegrees="poisson", external_indegrees=e, tolerance=1e-8)
+                   for e in (None, "fixed"))  # fmt: skip
+    gain = (1e-3 * net.tau_m[:, None] * net.J) ** 2 * net.K
+    for found, external in ((both, outer), (exact, 0.0)):
+        np.testing.assert_allclose(found.input_spread**2, gain @ (found.mean**2 + found.sd**2) + external, rtol=1e-6)
+    assert (both.input_spread > 1.01 * exact.input_spread).all()
+    with pytest.raises(LIFError, match="unknown external_indegrees"):
+        distributed_working_point(net, external_indegrees="exact")
+
+
+def test_distributed_rates_know_the_methods_of_equal_cells():
+    cell = {**CELL, "tau_syn": 1.0}
+    for method in ("shift", "expansion", "second_order"):
+        alike = lif.firing_rate(14.0, 5.0, **cell, method=method)
+        assert distributed_rate(14.0, 5.0, **cell, method=method).mean == pytest.approx(alike, rel=1e-12)
+
+
 def test_several_synaptic_time_constants_lie_between_the_extremes():
     net = lif.LIFNetwork.load("microcircuit")
     mixed = net.replace(tau_syn=np.tile([0.5, 1.5], 4))
