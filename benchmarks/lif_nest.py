@@ -28,6 +28,7 @@ import numpy as np
 from automfm_hpc import lif
 from automfm_hpc.lif.heterogeneity import distributed_working_point
 from automfm_hpc.lif_network import spiking_network
+from automfm_hpc.nest_models import import_nest
 from automfm_hpc.protocols import constant
 from automfm_hpc.spikes import Spikes, activity, cell_rates, isi_cv, pair_correlation
 from automfm_hpc.spiking import run_trial
@@ -121,8 +122,7 @@ def connect_cells(nest: Any, net: lif.LIFNetwork, cells: list[Any], o: Options) 
 
 def run_in_nest(net: lif.LIFNetwork, point: lif.WorkingPoint, o: Options) -> Recorded:
     """Build and run the network with NEST's own rules."""
-    import nest
-
+    nest = import_nest()
     if net.N is None or np.unique([*net.tau_syn, *net.tau_syn_ext]).size > 1 or net.tau_syn[0] == 0.0:
         raise SystemExit("lif_nest: --connect nest is for networks with sizes and one synaptic time constant")
     sizes = np.maximum(np.rint(o.scale * net.N), 1).astype(int)
