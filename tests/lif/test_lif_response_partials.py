@@ -1,4 +1,4 @@
-"""Derivatives of the frequency response against mpmath at 30 digits and against differences."""
+"""Derivatives of the frequency response against mpmath at 50 digits and against differences."""
 
 import mpmath as mp
 import numpy as np
@@ -23,7 +23,7 @@ def differences(frequency, start, name, method):
 def worst(count, seed):
     rng = np.random.default_rng(seed)
     found = 0.0
-    with mp.workdps(30):
+    with mp.workdps(50):
         for _ in range(count):
             start = {**START, "mean": rng.uniform(0, 30), "sd": 10 ** rng.uniform(0.3, 1.3), "tau_syn": 0.3}
             f = float(10 ** rng.uniform(-3, 2.7))
@@ -36,7 +36,7 @@ def worst(count, seed):
                     cell = {k: p[k] for k in ("V_th", "V_reset", "tau_m", "t_ref")}
                     return response(f, p["mean"], p["sd"], p["tau_syn"], cell)
 
-                at, h = mp.mpf(start[name]), mp.mpf(10) ** -9
+                at, h = mp.mpf(start[name]), mp.mpf(10) ** -12
                 found = max(found, relative(ours[name], (value(at + h) - value(at - h)) / (2 * h)))
     return found
 
