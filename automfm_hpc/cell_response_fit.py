@@ -2,11 +2,12 @@
 
 At a working point the response to source s, divided by that of its synapses and by dF/dnu_s, is modelled as
 
-    A_s H(f),    H(f) = rho (1 + s tau) / [rho + s tau + s T (1 + s tau)],    s = 2 pi i f,
+    A_s H(f),    H(f) = rho (1 + s tau) / [(1 + s tau)(1 + s T/2)^2 + rho - 1],    s = 2 pi i f,
 
 with one rho, tau, T for all sources: excitation and inhibition pass the same cell. The gains A_s should be 1; they are
-fitted, because a slope of the transfer function that is a few percent wrong must not bend the dynamics, and told.
-Where the data say little (tau of cells that do not adapt, T of cells that answer at once) weak priors decide.
+fitted, because a slope of the transfer function that is a few percent wrong must not bend the dynamics, held near 1,
+because noisy responses must not pass for adaptation, and told. Where the data say little (tau of cells that do not
+adapt, T of cells that answer at once) weak priors decide.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ ComplexArray = NDArray[np.complex128]
 LAGS, SLOWS, RHOS = (0.05, 20.0), (3.0, 1000.0), (0.3, 10.0)  # ms, ms, 1: what a fit may find
 PRIOR_LAG = (1.0, 1.5)  # ms; standard deviation of its logarithm
 PRIOR_RHO = (1.0, 1.0)
+PRIOR_GAIN = 0.1  # of A_s around 1: slopes of fitted transfer functions are that good
 PRIOR_SLOW = 1.0  # standard deviation of log tau around the cells' own slow time constant
 GAINS = (0.2, 5.0)
 BAND = 60.0  # Hz: faster responses are those of single spikes
@@ -85,7 +87,7 @@ def fit_response(frequency: FloatArray, response: ComplexArray, error: FloatArra
         away = (data - p[3:, None] * shape) * weight
         prior = [(p[0] - PRIOR_RHO[0]) / PRIOR_RHO[1], (p[1] - np.log(slow)) / PRIOR_SLOW,
                  (p[2] - np.log(PRIOR_LAG[0])) / PRIOR_LAG[1]]
-        return np.concatenate([away.real.ravel(), away.imag.ravel(), prior])
+        return np.concatenate([away.real.ravel(), away.imag.ravel(), prior, (p[3:] - 1.0) / PRIOR_GAIN])
 
     low = np.array([RHOS[0], np.log(SLOWS[0]), np.log(LAGS[0])] + [GAINS[0]] * n)
     high = np.array([RHOS[1], np.log(SLOWS[1]), np.log(LAGS[1])] + [GAINS[1]] * n)
@@ -94,5 +96,5 @@ def fit_response(frequency: FloatArray, response: ComplexArray, error: FloatArra
     best = min((least_squares(residuals, s, bounds=(low, high)) for s in inside), key=lambda r: float(r.cost))
     gain = np.full(len(response), np.nan)
     gain[known] = best.x[3:]
-    chi2 = float(np.sum(residuals(best.x)[:-3] ** 2)) / (2 * data.size)
+    chi2 = float(np.sum(residuals(best.x)[: 2 * data.size] ** 2)) / (2 * data.size)
     return FittedResponse(float(np.exp(best.x[2])), float(best.x[0]), float(np.exp(best.x[1])), gain, chi2)

@@ -28,6 +28,7 @@ MEASURES = {  # name -> (units, what it is)
     "fano": ("1", "Fano factor of spike counts in 100 ms"),
     "correlation": ("1", "mean correlation coefficient of two cells' counts in 5 ms"),
 }
+WORKING_SEEDS = 3  # draws of the connections: 71 cells of one draw differ as much as a draw has it
 WORKING_FRACTIONS = (0.04, 0.2, 0.4, 0.6, 0.8)  # of an input's range
 MOST_CELLS = 50_000  # larger networks are run at a scale that leaves this many
 BIN = 1.0  # ms
@@ -128,7 +129,7 @@ class Experiment:
 
 
 def working_experiment(
-    network: Network, drives: Sequence[Mapping[str, float]] | None = None, *, seeds: int = 1,
+    network: Network, drives: Sequence[Mapping[str, float]] | None = None, *, seeds: int = WORKING_SEEDS,
     scale: float | None = None, duration: float = 1000.0, presimulation: float = 500.0, root: int = 1,
     processes: int = 1,
 ) -> Experiment:  # fmt: skip

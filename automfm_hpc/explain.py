@@ -18,7 +18,7 @@ from automfm_hpc.experiment import Experiment, settling_time
 from automfm_hpc.network import Network
 from automfm_hpc.protocols import constant
 from automfm_hpc.provenance import content_hash, write_json
-from automfm_hpc.rungs import RUNGS, Rung, Sampling, climb
+from automfm_hpc.rungs import ACTIVITY_BIN, RUNGS, Rung, Sampling, climb
 from automfm_hpc.stages import Log, Run, on_root, own_communicator, prepare_nest
 from automfm_hpc.validation import resized
 from automfm_hpc.validation_plan import scale_of
@@ -30,13 +30,16 @@ if TYPE_CHECKING:
 FRACTIONS = (0.04, 0.2, 0.6)  # of the inputs' ranges
 DURATION = 2000.0  # ms recorded
 TRANSFER, FIRST, SECOND = "transfer function", "mean field, order 1", "mean field, order 2"
+DRIVEN = "model, driven by it"
 
 
-def model_rungs(sampled: str) -> tuple[Rung, ...]:
+def model_rungs(sampled: str, has_cell_response: bool = False) -> tuple[Rung, ...]:
     """The rungs below NEST's; the transfer functions stand on the one that they were sampled like."""
-    return (Rung(TRANSFER, sampled, "nothing more: sampling and fit"),
-            Rung(FIRST, TRANSFER, "the network's rates: found together instead"),
-            Rung(SECOND, FIRST, "nothing: covariances of the rates added"))
+    own = Rung(DRIVEN, "population activity", "cells: transfer functions and their dynamics instead")
+    return ((own,) if has_cell_response else ()) + (
+        Rung(TRANSFER, sampled, "nothing more: sampling and fit"),
+        Rung(FIRST, TRANSFER, "the network's rates: found together instead"),
+        Rung(SECOND, FIRST, "nothing: fluctuations of the populations added"))
 
 
 def sampled_like(plan: Plan) -> str:
@@ -173,7 +176,7 @@ def _collect(run: Run, asked: Sequence[Experiment], sampling: Sampling, failures
 
     plan = run.read_plan()
     model = resized(MeanField.load(run.folder), plan.network, asked[0].scale)
-    below = model_rungs(sampled_like(plan))
+    below = model_rungs(sampled_like(plan), model.has_cell_response)
     found = []
     for experiment in asked:
         kept = _kept(kept_file(run, experiment, sampling))
@@ -200,7 +203,7 @@ def with_model(found: Mapping[str, Any], model: MeanField, below: Sequence[Rung]
     The inputs have the rate that their sources had in the recording, not the one asked for: else the chance of
     a few seconds would be counted as an error of the model.
     """
-    from automfm_hpc.solution import summary
+    from automfm_hpc.mesoscopic import answer, driven
 
     rates = dict(found["inputs"]) | {n: p["rungs"]["network"]["rate"] for n, p in found["populations"].items()}
     answers: dict[str, dict[str, float]] = {TRANSFER: {}}
@@ -210,8 +213,12 @@ def with_model(found: Mapping[str, Any], model: MeanField, below: Sequence[Rung]
         answers[TRANSFER][tf.population] = float(tf(nu))
         if not tf.inside(nu):
             warnings.append(f"the network's rates lie outside what the transfer function of {tf.population} covers")
+    if model.has_cell_response:
+        kept = round(found["start"] / ACTIVITY_BIN)
+        course = driven(model, found["activity"], ACTIVITY_BIN)[kept:]
+        answers[DRIVEN] = dict(zip(model.populations, course.mean(axis=0).tolist(), strict=True))
     for order, name in ((1, FIRST), (2, SECOND)):
-        solved = summary(model.solve(drive=found["inputs"], order=order))
+        solved = answer(model, found["inputs"], 1.0, order)
         answers[name] = solved["rates"]
         warnings += [f"order {order}: {w}" for w in solved["warnings"]]
     populations = {name: {**p, "rungs": _added(p["rungs"], {k: a[name] for k, a in answers.items()}, below)}

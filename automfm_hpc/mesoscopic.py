@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from automfm_hpc.cell_response import CellResponse, Cells, cells_of, fire, follow
+from automfm_hpc.cell_response import CellResponse, Cells, at_rest, cells_of, fire, follow
 from automfm_hpc.drive import Drive, beyond, tabulate
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.errors import MeanFieldError
@@ -35,12 +35,13 @@ from automfm_hpc.response import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import xarray
 
     from automfm_hpc.mean_field import MeanField
 
+STEP = 0.1  # ms of `driven`
 SETTLE = 300.0  # ms at the first drive before the clock starts
 TRIALS = 20
 MEMORY = 100.0  # ms of the means that are held against the transfer functions' domain
@@ -91,6 +92,43 @@ def realize(
     return Realizations(activity, rate / len(seeds), events)
 
 
+def driven(model: MeanField, activity: Mapping[str, FloatArray], bin_ms: float) -> FloatArray:
+    """Rates (Hz) of every population whose sources are as active as given, (n_bin, n_population): no loop is closed.
+
+    Parameters
+    ----------
+    model : MeanField
+        With dynamics.
+    activity : Mapping
+        Hz in bins, (n_bin,), of every population and input.
+    bin_ms : float
+        ms, a multiple of STEP.
+    """
+    cells, dynamics = _parts(model)
+    held = round(bin_ms / STEP)
+    sent = np.column_stack([np.asarray(activity[name], float) for name in (*model.populations, *model.inputs)])
+    mean, P = sent.mean(axis=0), len(model.populations)
+    filters, rate = filters_of(dynamics, model.system, bin_ms / held), np.zeros((len(sent), P))
+    _follow_all(model.system, filters, memory_of(filters, model.system, mean), cells_of(cells),
+                empty_response(model.system), sent, mean[:P].copy(), np.full(P, FASTEST), bin_ms / held, held, rate)
+    return rate
+
+
+@compiled
+def _follow_all(
+    system: System, filters: Filters, memory: Memory, cells: Cells, work: Response, sent: FloatArray, nu: FloatArray,
+    limit: FloatArray, h: float, held: int, rate: FloatArray,
+) -> None:  # fmt: skip
+    inner = at_rest(nu)
+    for k in range(sent.shape[0] * held):
+        advance(filters, memory, sent[k // held], k)
+        read(memory, work.nu)
+        respond_into(system, work)
+        for i in range(nu.size):
+            follow(cells, i, work.F[i], limit[i], h, nu, inner)
+            rate[k // held, i] += nu[i] / held
+
+
 @compiled
 def _march(
     system: System, filters: Filters, memory: Memory, cells: Cells, work: Response, events: Events, drive: FloatArray,
@@ -101,7 +139,7 @@ def _march(
     system, filters, memory, work = bare_system(system), bare_filters(filters), bare_memory(memory), bare_response(work)
     P, M = limit.size, system.T.size
     nu, sent, slow_noise, mean = first.copy(), first.copy(), np.zeros(P), first.copy()
-    recent = first[:P].copy()
+    inner = at_rest(first[:P])
     n_bin = activity.shape[0]
     for k in range(settle + n_bin * bin_steps):
         for m in range(M - P):
@@ -116,7 +154,7 @@ def _march(
             mark(events.broken, bad, k - settle, nu[bad], 1)
             return
         for i in range(P):
-            aim = follow(cells, i, work.F[i], limit[i], h, nu, recent)
+            aim = follow(cells, i, work.F[i], limit[i], h, nu, inner)
             if aim > limit[i]:
                 mark(events.above, i, k - settle, aim, 1)
         row = (k - settle) // bin_steps

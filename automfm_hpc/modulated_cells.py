@@ -40,6 +40,7 @@ DELAY = 1.0  # ms from a generator to its cells
 WINDOW = 4000.0  # ms at least
 PRECISION, LEAST_PRECISION = 3.3, 0.2  # relative error at a middling frequency over the rates' wanted one; at most
 BUDGET = 2.0  # neuron-seconds of one measurement over those of a grid point
+RARE, MOST_RARE = 15.0, 3.0  # Hz: slower cells get more of them in proportion, up to so many times
 FEWEST_CELLS = 64
 LAG = -0.5  # steps: a rate given for [t, t + hold) makes arrivals stamped t + DELAY, ..., t + DELAY + hold - dt
 
@@ -213,5 +214,6 @@ def length_for(rate: float, amplitude: float, period: float, sampling: Sampling)
     window = period * np.ceil(WINDOW / period)
     precision = min(PRECISION * sampling.precision, LEAST_PRECISION)
     wanted = 2.0 * rate / (precision * max(amplitude, 1e-9)) ** 2 * 1000.0 / window
-    most = BUDGET * sampling.budget * 1000.0 / (sampling.transient + window)
+    rare = min(max(RARE / max(rate, 1e-9), 1.0), MOST_RARE)
+    most = rare * BUDGET * sampling.budget * 1000.0 / (sampling.transient + window)
     return Length(int(max(FEWEST_CELLS, min(wanted, most))), sampling.transient, float(window), sampling.dt)

@@ -20,7 +20,7 @@ from automfm_hpc.neurons import CONDUCTANCE
 from automfm_hpc.provenance import seed_for
 from automfm_hpc.remap import Cell, remap
 from automfm_hpc.spikes import Spikes
-from automfm_hpc.trains import Arrivals, Trains, handed_on, renewal, rotated, summed
+from automfm_hpc.trains import Arrivals, Clock, Trains, clock_of, handed_on, renewal, rotated, summed
 from automfm_hpc.wiring import Wiring, draw_wiring, true_wiring
 
 FloatArray = NDArray[np.float64]
@@ -28,6 +28,8 @@ IntArray = NDArray[np.int64]
 BLOCK = 10_000_000  # cells x steps whose arrivals are held at once
 RECORDED, TOGETHER, TURNED = "recorded", "turned together", "turned one by one"
 REGULAR, POISSON, MEAN, EQUAL = "regular", "Poisson", "mean rates", "mean in-degree"
+ACTIVITY_BIN = 1.0  # ms
+COMMON = "on the population's clock"
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ RUNGS = (
     Rung("excitation apart", "replay", "correlations of excitation with inhibition", TOGETHER, RECORDED),
     Rung("excitation shifted", "replay", "correlations of the excitatory inputs", TURNED, RECORDED),
     Rung("inhibition shifted", "replay", "correlations of the inhibitory inputs", RECORDED, TURNED),
+    Rung("population activity", "replay", "all but when populations as a whole are active", COMMON, COMMON),
     Rung("all shifted", "replay", "all correlations between inputs", TURNED, TURNED),
     Rung("independent regular", "all shifted", "the order of the intervals, sources met twice", REGULAR, REGULAR),
     Rung("independent Poisson", "independent regular", "the regularity of the trains", POISSON, POISSON),
@@ -100,6 +103,8 @@ class Sources:
         (n_cell,) rates (Hz) in the window; for an input everywhere the mean, because its sources differ by chance.
     cv : Mapping
         Coefficient of variation of the interspike intervals; 1 for inputs.
+    clocks : Mapping
+        `Clock` of each source: how its activity runs, and how regular its cells are beside that.
     n_step : int
         Steps of the whole recording.
     dt : float
@@ -109,6 +114,7 @@ class Sources:
     trains: Mapping[str, Mapping[str, Trains]]
     rates: Mapping[str, FloatArray]
     cv: Mapping[str, float]
+    clocks: Mapping[str, Clock]
     n_step: int
     dt: float
 
@@ -120,6 +126,7 @@ def climb(experiment: Experiment, sampling: Sampling, communicator: int | None =
     -------
     dict
         inputs: mean recorded rate (Hz) of each input. cv: that of each source's trains on the regular rung.
+        start: where the window begins (ms). activity: of each source in bins of ACTIVITY_BIN from time 0 on (Hz).
         populations: name -> size, cells (those isolated), rungs: name -> `describe`.
     """
     network, protocol, seed = experiment.network, experiment.protocols[0], experiment.seed_of(Trial(0, 0))
@@ -139,7 +146,9 @@ def climb(experiment: Experiment, sampling: Sampling, communicator: int | None =
                        "rungs": describe(measured, windows[name])}
     means = {i.name: float(sources.rates[i.name].mean()) if i.sources is not None else protocol.background[i.name]
              for i in network.inputs}
-    return {"inputs": means, "cv": dict(sources.cv), "notes": list(wiring.notes), "populations": found}
+    activity = {name: np.round(spikes.activity(s, ACTIVITY_BIN), 3).tolist() for name, s in record.spikes.items()}
+    return {"inputs": means, "cv": dict(sources.cv), "notes": list(wiring.notes), "start": start, "activity": activity,
+            "populations": found}
 
 
 # --- what the recording says ------------------------------------------------------------------------
@@ -158,7 +167,8 @@ def make_sources(record: replay.Record, windows: Mapping[str, Spikes], inputs: t
     rates = {name: spikes.cell_rates(s) for name, s in windows.items()}
     rates |= {name: np.full(rates[name].size, rates[name].mean()) for name in inputs if name in rates}
     cv = {name: 1.0 if name in inputs else regularity(s) for name, s in windows.items()}
-    return Sources(trains, rates, cv, b, dt)
+    clocks = {name: clock_of(t, b, dt) for name, t in recorded.items()}
+    return Sources(trains, rates, cv, clocks, b, dt)
 
 
 def regularity(window: Spikes) -> float:
@@ -243,6 +253,9 @@ class _Isolated:
         if way in s.trains:
             return handed_on(s.trains[way][p.source], pre)
         rates = s.rates[p.source]
+        if way == COMMON:
+            owner, step = renewal(rates[pre], s.clocks[p.source].cv, s.n_step, s.dt, rng)
+            return owner, s.clocks[p.source].read(step, rng)
         mean = np.full(pre.size, rates.mean())
         rate = {REGULAR: rates[pre], POISSON: rates[pre], MEAN: mean, EQUAL: mean * self._indegree[p.name]}[way]
         return renewal(rate, s.cv[p.source] if way == REGULAR else 1.0, s.n_step, s.dt, rng)

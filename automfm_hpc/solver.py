@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from automfm_hpc.cell_response import CellResponse, Cells, cells_of
+from automfm_hpc.cell_response import CellResponse, Cells, at_rest, cells_of
 from automfm_hpc.cell_response import follow as follow_cells
 from automfm_hpc.events import (
     Events,
@@ -196,10 +196,10 @@ def integrate_filtered(
     state, memory = state_of(system, start, goal.c), memory_of(filters, system, rates)
     scheme, table, spread = scheme_of(system, h, method), np.ascontiguousarray(drive), goal.spread.copy()
     now, other, k = empty_response(system), empty_response(system), 0
-    immediate, recent = CellResponse.immediate(P), start.copy()
+    immediate, inner = CellResponse.immediate(P), at_rest(start)
     while True:
         follow = 1.0 - float(np.exp(-h / goal.tau))
-        k = _march_filtered(system, scheme, filters, memory, cells is not None, cells or cells_of(immediate), recent,
+        k = _march_filtered(system, scheme, filters, memory, cells is not None, cells or cells_of(immediate), inner,
                             state, now, other, events, table, samples, covariances, order, method, every, k, h, goal,
                             spread, moved, round(pause / h), follow)  # fmt: skip
         if k < 0 or stationary is None:
@@ -210,13 +210,13 @@ def integrate_filtered(
 
 @compiled
 def _move(
-    scheme: Scheme, own: bool, cells: Cells, recent: FloatArray, system: System, state: State, now: Response,
+    scheme: Scheme, own: bool, cells: Cells, inner: FloatArray, system: System, state: State, now: Response,
     other: Response, method: int, first: bool, h: float,
 ) -> None:  # fmt: skip
     """Rates one step on, by the cells' own response or by T."""
     if own:
-        for i in range(recent.size):
-            follow_cells(cells, i, state.G[i], scheme.limit[i], h, state.rate, recent)
+        for i in range(state.G.size):
+            follow_cells(cells, i, state.G[i], scheme.limit[i], h, state.rate, inner)
     elif method == EULER:
         euler(system, scheme, state, now, 1)
     else:
@@ -225,7 +225,7 @@ def _move(
 
 @compiled
 def _march_filtered(
-    system: System, scheme: Scheme, filters: Filters, memory: Memory, own: bool, cells: Cells, recent: FloatArray,
+    system: System, scheme: Scheme, filters: Filters, memory: Memory, own: bool, cells: Cells, inner: FloatArray,
     state: State, now: Response, other: Response, events: Events, drive: FloatArray, rates: FloatArray,
     covariances: FloatArray, order: int, method: int, every: int, begin: int, h: float, goal: Fluctuations,
     spread: FloatArray, moved: float, pause: int, follow: float,
@@ -254,7 +254,7 @@ def _march_filtered(
         if k == n_step:
             return -1
         driven_rates(now, scheme.limit, k, events, state.G)
-        _move(scheme, own, cells, recent, system, state, now, other, method, k == 0, h)
+        _move(scheme, own, cells, inner, system, state, now, other, method, k == 0, h)
         set_inputs(rate, P, drive[k + 1])
         advance(filters, memory, rate, k + 1)
         if order == 2:

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
-from automfm_hpc.spikes import Spikes
+from automfm_hpc.spikes import Spikes, isi_cv
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Arrivals = tuple[IntArray, IntArray]
+BLUR = 0.5  # ms: standard deviation of the kernel that makes an intensity of a population's spikes
 RUN_UP = 50  # intervals from a renewal process's first event to its stationary part
 LEAST_CV = 0.02  # more regular trains are taken to be this regular
 
@@ -79,6 +81,42 @@ def handed_on(trains: Trains, pre: IntArray) -> Arrivals:
     owner = np.repeat(np.arange(pre.size), counts)
     begin = trains.first[pre] - np.concatenate([[0], np.cumsum(counts)[:-1]]) if pre.size else counts
     return owner, trains.steps[begin[owner] + np.arange(owner.size)]
+
+
+@dataclass(frozen=True, eq=False)
+class Clock:
+    """Time as a population's activity has it: it runs fast where the population fires much.
+
+    Parameters
+    ----------
+    passed : (n_step + 1,) array
+        Part of all spikes that has been fired at the end of each step, from 0 to 1.
+    cv : float
+        Coefficient of variation of the cells' intervals in this time, cells weighted with their spikes.
+    """
+
+    passed: FloatArray
+    cv: float
+
+    def read(self, step: IntArray, rng: np.random.Generator) -> IntArray:
+        """The steps at which a train of the clock's own time, in as many steps, really fires."""
+        part = (step - rng.random(step.size)) / (self.passed.size - 1)
+        return np.clip(np.searchsorted(self.passed, part), 1, self.passed.size - 1).astype(np.int64)
+
+
+def clock_of(trains: Trains, n_step: int, dt: float) -> Clock:
+    """The clock of a recorded population; one that is silent has that of a wall."""
+    steps = trains.steps[trains.steps <= n_step]
+    if not steps.size:
+        return Clock(np.linspace(0.0, 1.0, n_step + 1), 1.0)
+    density = gaussian_filter1d(np.bincount(steps - 1, minlength=n_step).astype(float), BLUR / dt, mode="nearest")
+    passed = np.concatenate([[0.0], np.cumsum(density + 1e-9)])
+    passed /= passed[-1]
+    cells = trains.cells[trains.steps <= n_step]
+    cv = isi_cv(cells, passed[steps], trains.counts.size)
+    known = np.isfinite(cv)
+    weights = np.bincount(cells, minlength=trains.counts.size)[known]
+    return Clock(passed, float(np.average(cv[known], weights=weights)) if known.any() else 1.0)
 
 
 def renewal(rates: FloatArray, cv: float, n_step: int, dt: float, rng: np.random.Generator) -> Arrivals:

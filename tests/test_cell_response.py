@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import welch
 
-from automfm_hpc.cell_response import CellResponse, cells_of, fire, follow, shape_of
+from automfm_hpc.cell_response import CellResponse, at_rest, cells_of, fire, follow, shape_of
 from automfm_hpc.cell_response_fit import fit_response
 from automfm_hpc.errors import FitError, MeanFieldError
 from automfm_hpc.response import compiled
@@ -22,10 +22,11 @@ def response(lag=1.0, rho=2.0, slow=50.0, cv=1.0):
 
 @compiled
 def course(cells, f, h, start):
-    nu, z = np.array([start]), np.array([start])
+    nu = np.array([start])
+    inner = at_rest(nu)
     out = np.empty(f.size)
     for k in range(f.size):
-        follow(cells, 0, f[k], 1e6, h, nu, z)
+        follow(cells, 0, f[k], 1e6, h, nu, inner)
         out[k] = nu[0]
     return out
 
@@ -54,11 +55,26 @@ def test_small_modulations_pass_with_the_closed_form(lag, rho, slow, frequency):
     assert abs(measured - expected) < 0.02 * abs(expected) + settled + 2e-3, (measured, expected)
 
 
-def test_a_step_shows_rho_fold_and_decays_to_its_own_size():
+def test_a_small_step_shows_rho_fold_and_decays_to_its_own_size():
     h = 0.05
-    out = course(cells_of(response(0.2, 3.0, 60.0)), np.full(40000, 20.0), h, 10.0)
-    assert out[round(2.0 / h)] == pytest.approx(10.0 + 3.0 * 10.0, rel=0.06)
-    assert out[-1] == pytest.approx(20.0, rel=1e-6)
+    out = course(cells_of(response(0.2, 3.0, 60.0)), np.full(40000, 10.5), h, 10.0)
+    assert out[round(1.0 / h)] - 10.0 == pytest.approx(3.0 * 0.5, rel=0.08)
+    assert out[-1] == pytest.approx(10.5, rel=1e-6)
+
+
+def test_a_large_step_is_answered_by_its_ratio():
+    """Doubled at once: 1 + (rho - 1) ln 2 times the new rate, less what z has moved in five lags."""
+    h = 0.02
+    out = course(cells_of(response(0.2, 3.0, 600.0)), np.full(round(6000.0 / h), 20.0), h, 10.0)
+    assert out[round(1.0 / h)] == pytest.approx(20.0 * (1.0 + 2.0 * np.log(2.0)), rel=0.01)
+    assert out[-1] == pytest.approx(20.0, rel=1e-3)
+    down = course(cells_of(response(0.2, 3.0, 600.0)), np.full(round(2.0 / h), 5.0), h, 10.0)
+    assert down[-1] == pytest.approx(0.0, abs=1e-3)  # 1 + 2 ln(1/2) < 0: silent at first
+
+
+def test_an_answer_out_of_silence_stays_finite():
+    out = course(cells_of(response(0.2, 3.0, 60.0)), np.full(100, 20.0), 0.1, 0.0)
+    assert np.isfinite(out).all() and out.max() <= 20.0 * (1.0 + 2.0 * np.log(20.0 / 0.5))
 
 
 def test_rates_stay_between_silence_and_the_limit():

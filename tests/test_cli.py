@@ -76,7 +76,7 @@ def test_running_again_does_nothing_again(finished, automfm):
 def test_the_default_asks_the_spiking_network_for_its_rates(automfm, tmp_path):
     done = automfm("plan", FILE, "--out", tmp_path / "run", "--points", 4, "--working-points", "network")
     assert done.returncode == 0, done.stderr
-    assert "spiking network: 5 of 5 trials to do" in done.stderr
+    assert "spiking network: 15 of 15 trials to do" in done.stderr
     assert (tmp_path / "run" / "spiking.zarr").is_dir()
 
 
