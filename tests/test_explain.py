@@ -207,10 +207,11 @@ def test_shifted_trains_are_no_longer_synchronous(described):
     rungs = found["populations"]["B"]["rungs"]
     assert rungs["network"]["rate"] == rungs["replay"]["rate"] == pytest.approx(found["inputs"]["ext"], rel=0.1)
     for name in NAMES[3:]:
-        if name != "inhibition shifted":
+        if name not in ("inhibition shifted", "population activity"):
             assert rungs[name]["rate"] < 0.05 * rungs["network"]["rate"], name
     assert rungs["excitation shifted"]["cost"] == pytest.approx(-rungs["network"]["rate"], rel=0.05)
     assert rungs["excitation apart"]["rate"] == rungs["network"]["rate"]  # together they stay synchronous
+    assert rungs["population activity"]["rate"] == pytest.approx(rungs["network"]["rate"], rel=0.1)  # all there is
 
 
 def test_a_private_input_stays_poisson_on_every_rung():
@@ -299,7 +300,7 @@ def test_the_models_rungs_follow_at_the_inputs_that_were_recorded(explained):
         assert rungs["transfer function"]["rate"] == pytest.approx(1.5 * rate - 30.0)
         assert rungs["mean field, order 1"]["rate"] == pytest.approx(1.5 * rate - 30.0, rel=1e-4)
         # from one drive's network to the mean field the costs along the way add up
-        way = ["replay", "all shifted", *NAMES[6:9], "transfer function", "mean field, order 1"]
+        way = ["replay", "all shifted", *NAMES[7:10], "transfer function", "mean field, order 1"]
         total = rungs["mean field, order 1"]["rate"] - rungs["network"]["rate"]
         assert sum(rungs[n]["cost"] for n in way) == pytest.approx(total)
 

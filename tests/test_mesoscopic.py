@@ -9,6 +9,7 @@ from automfm_hpc.cell_response import CellResponse
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.errors import MeanFieldError
 from automfm_hpc.mean_field import MeanField
+from automfm_hpc.mesoscopic import driven
 from automfm_hpc.rate_models import RateModel
 
 DOMAIN = np.array([[0.0, 200.0]])
@@ -125,3 +126,14 @@ def test_a_model_without_dynamics_says_what_to_do():
     model = MeanField(("E",), ("ext",), (tf,), np.array([10.0, 10.0]), 5.0)
     with pytest.raises(MeanFieldError, match="automfm dynamics RUN"):
         model.realizations({"ext": 1.0})
+
+
+def test_driven_by_activities_no_loop_is_closed():
+    """A linear population follows its sources through delay, synapse and lag; what it does itself changes nothing."""
+    model, t = one_population(J=0.5, offset=0.0, tau=5.0, delay=1.0, lag=2.0), np.arange(2000.0)
+    own = 30.0 + 10.0 * np.sin(2.0 * np.pi * 5.0 * (t + 0.5) / 1000.0)
+    found = driven(model, {"E": own, "ext": np.zeros(2000)}, 1.0)[:, 0]
+    s = 2j * np.pi * 5.0 / 1000.0
+    gain = 0.5 * np.exp(-s * 1.0) / (1.0 + s * 5.0) / (1.0 + s * 1.0) ** 2
+    expected = 15.0 + 10.0 * np.abs(gain) * np.sin(2.0 * np.pi * 5.0 * (t + 0.5) / 1000.0 + np.angle(gain))
+    assert np.allclose(found[1000:], expected[1000:], atol=0.1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from automfm_hpc.spikes import Spikes, isi_cv
-from automfm_hpc.trains import Trains, handed_on, renewal, rotated, summed
+from automfm_hpc.trains import Clock, Trains, clock_of, handed_on, renewal, rotated, summed
 
 
 def some_trains(seed=0, size=30, n_step=3000, n=900):
@@ -103,3 +103,42 @@ def test_renewal_trains_are_stationary_and_independent():
 
     silent = 2.0 * quad(gamma(4, scale=1 / 8.0).sf, 1.0, 20.0)[0]
     assert (counts == 0).mean() == pytest.approx(silent, abs=4 * np.sqrt(silent / 40_000))
+
+
+# --- on a population's clock ------------------------------------------------------------------------
+
+
+def test_trains_on_a_clock_follow_the_activity_and_keep_their_rates():
+    """A population that fires at 20 (1 + sin) Hz; new trains on its clock do so too, each with its own rate."""
+    rng, n_step, dt = np.random.default_rng(3), 40_000, 0.1
+    wave = 1.0 + np.sin(2.0 * np.pi * np.arange(n_step) * dt / 100.0)  # 10 Hz
+    fired = rng.random((200, n_step)) < 20.0 * wave * dt / 1000.0
+    cells, steps = np.nonzero(fired)
+    clock = clock_of(Trains.of(cells, steps + 1, 200), n_step, dt)
+    assert clock.passed[0] == 0.0 and clock.passed[-1] == 1.0 and (np.diff(clock.passed) > 0).all()
+    assert clock.cv == pytest.approx(1.0, abs=0.05)  # Poisson in its own time, although 1.1 on the wall
+    rates = np.repeat([5.0, 40.0], 400)
+    owner, step = renewal(rates, 1.0, n_step, dt, rng)
+    read = clock.read(step, rng)
+    assert read.min() >= 1 and read.max() <= n_step
+    assert np.array_equal(np.bincount(owner, minlength=800), np.bincount(owner[read > 0], minlength=800))
+    counts = np.bincount((read - 1) // 100, minlength=n_step // 100).astype(float)
+    slow = wave.reshape(-1, 100).mean(axis=1)
+    assert np.corrcoef(counts, slow)[0, 1] > 0.97
+    assert np.polyfit(slow, counts / counts.mean(), 1)[0] == pytest.approx(1.0, abs=0.05)
+
+
+def test_regularity_is_seen_behind_the_activity():
+    """Gamma trains of CV 0.4 on a clock that stands still half of the time look irregular, and are not."""
+    rng, n_step, dt = np.random.default_rng(4), 100_000, 0.1
+    passed = np.concatenate([[0.0], np.cumsum((np.arange(n_step) // 500) % 2 + 1e-6)])
+    true = Clock(passed / passed[-1], 0.4)
+    owner, step = renewal(np.full(300, 15.0), 0.4, n_step, dt, rng)
+    trains = Trains.of(owner, true.read(step, rng), 300)
+    wall = float(np.nanmean(isi_cv(trains.cells, trains.steps * dt, 300)))
+    assert clock_of(trains, n_step, dt).cv == pytest.approx(0.4, abs=0.04) and wall > 0.5
+
+
+def test_a_silent_population_has_the_clock_of_the_wall():
+    silent = Trains.of(np.zeros(0, np.int64), np.zeros(0, np.int64), 5)
+    assert np.allclose(clock_of(silent, 100, 0.1).passed, np.linspace(0.0, 1.0, 101))
