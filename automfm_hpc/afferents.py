@@ -15,6 +15,8 @@ from automfm_hpc.wiring import whole_counts
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 FEW_PAIRS = 64  # in-degree up to which presynaptic cells are simulated one by one
+MORE_PAIRS = 512  # the same where they fire more regularly than REGULAR
+REGULAR = 0.8  # coefficient of variation of interspike intervals, mean over working points
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +104,14 @@ class Afferents:
 
 
 def explicit(cell: Cell, presynaptic: Mapping[str, PresynapticStatistics]) -> list[int]:
-    """Channels whose presynaptic cells get a train each: few cells of a source whose statistics are known."""
-    return [j for j, c in enumerate(cell.channels) if c.source in presynaptic and c.K <= FEW_PAIRS]
+    """Channels whose presynaptic cells get a train each: few cells of a source whose statistics are known.
+
+    Many trains together are a Poisson train only over times shorter than their intervals. A membrane and adaptation
+    look further: with 100 inhibitory and 400 excitatory cells of coefficient of variation 0.7, Poisson trains were
+    seen to give rates up to 36 % higher.
+    """
+    most = {name: MORE_PAIRS if np.mean(p.isi_cv) < REGULAR else FEW_PAIRS for name, p in presynaptic.items()}
+    return [j for j, c in enumerate(cell.channels) if most.get(c.source, 0) >= c.K]
 
 
 def draw_senders(
@@ -112,8 +120,8 @@ def draw_senders(
 ) -> Senders:  # fmt: skip
     """Draw who sends to each cell.
 
-    Few presynaptic cells of known statistics are drawn one by one. Many are one Poisson train, whose rate varies
-    from cell to cell by what the mean of so many presynaptic rates varies.
+    Presynaptic cells of known statistics are drawn one by one where `explicit` says so. Others are one Poisson train,
+    whose rate varies from cell to cell by what the mean of so many presynaptic rates varies.
 
     Parameters
     ----------

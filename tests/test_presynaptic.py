@@ -16,7 +16,7 @@ from automfm_hpc.experiment import presynaptic_statistics, working_experiment
 from automfm_hpc.plan import Plan, Sampling, make_plan
 from automfm_hpc.presynaptic import PresynapticStatistics, draw_trains, spread_rates
 from automfm_hpc.remap import remap
-from automfm_hpc.simulate import draw_inputs, simulate_chunk
+from automfm_hpc.simulate import draw_inputs, drive_cells, simulate_chunk
 from automfm_hpc.spikes import isi_cv
 
 CEREBELLUM = load("cerebellum")
@@ -87,6 +87,32 @@ def test_many_presynaptic_cells_stay_poisson_with_a_spread():
     relative = seen.arrivals[:, 0] / (inputs.events[:, 0] * 10.0)
     assert not seen.trains and relative.mean() == pytest.approx(1.0, abs=0.002)
     assert relative.std() == pytest.approx(1.5 / np.sqrt(841.0), rel=0.06)
+
+
+CORTEX = {c.population: c for c in remap(load("adex_cortex")).cells}
+FS = PresynapticStatistics("FS", (5.0, 20.0), (0.0, 0.0), (0.65, 0.75))
+
+
+def test_many_regular_cells_are_no_poisson_train():
+    cell = CORTEX["RS"]
+    channel = next(j for j, c in enumerate(cell.channels) if c.source == "FS")
+    assert cell.channels[channel].K == 100.0
+    assert explicit(cell, {"FS": FS}) == [channel]
+    assert explicit(cell, {"FS": FS.only(True, False)}) == []
+    wide = replace(cell.channels[channel], indegree=replace(cell.channels[channel].indegree, mean=1000.0))
+    channels = tuple(wide if j == channel else c for j, c in enumerate(cell.channels))
+    assert explicit(replace(cell, channels=channels), {"FS": FS}) == []
+
+
+def test_cells_feel_the_regularity_of_a_hundred_inhibitory_cells():
+    """At the rates of the full cortical network Poisson inhibition makes cells fire more."""
+    cell, n = CORTEX["RS"], 150
+    rates = np.tile([{"aff": 9.6, "RS": 3.19, "FS": 18.7}[a] for a in cell.axes], (n, 1))
+    inputs = draw_inputs(cell, n, np.random.default_rng(1), heterogeneous=False)
+    poisson, regular = (drive_cells(cell, inputs, rates, Sampling(transient=1000.0, window=1500.0), 3, presynaptic=p)
+                        for p in ({}, {"FS": FS}))
+    error = np.hypot(poisson.rate.std(), regular.rate.std()) / np.sqrt(n)
+    assert regular.rate.mean() < poisson.rate.mean() - 3.0 * error
 
 
 def grc_rate(presynaptic):
