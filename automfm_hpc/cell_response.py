@@ -19,8 +19,8 @@ fallen at all), hence two low-passes and not one, which would need a spurious rh
 
 The logarithm: small changes do not tell how large ones add up. Driven with the activities of the network's own
 populations, which swing between silence and three times their mean, the Golgi cells of the equations should swing as
-those of the network do. With (rho - 1)(f - z), which does not know how far z is from 0, they swing 5 to 26 % too
-little at 4, 20 and 60 Hz of mossy input, with f (f/z)^(rho - 1) up to 11 % too much; the logarithm lies between, and
+those of the network do. With (rho - 1)(f - z), which does not know how far z is from 0, they swing 3 to 26 % too
+little at 4, 20 and 60 Hz of mossy input, with f (f/z)^(rho - 1) up to 14 % too much; the logarithm lies between, and
 explains the most of their variance at every drive (docs/dynamics.md).
 
 N cells of rate nu do not fire nu N spikes a second, but as many as chance will have it: a Poisson number, less what
