@@ -103,14 +103,23 @@ def driven(model: MeanField, activity: Mapping[str, FloatArray], bin_ms: float) 
         Hz in bins, (n_bin,), of every population and input.
     bin_ms : float
         ms, a multiple of STEP.
+
+    Raises
+    ------
+    MeanFieldError
+        If the model has no dynamics, or a transfer function is not finite there.
     """
     cells, dynamics = _parts(model)
     held = round(bin_ms / STEP)
     sent = np.column_stack([np.asarray(activity[name], float) for name in (*model.populations, *model.inputs)])
     mean, P = sent.mean(axis=0), len(model.populations)
     filters, rate = filters_of(dynamics, model.system, bin_ms / held), np.zeros((len(sent), P))
-    _follow_all(model.system, filters, memory_of(filters, model.system, mean), cells_of(cells),
-                empty_response(model.system), sent, mean[:P].copy(), np.full(P, FASTEST), bin_ms / held, held, rate)
+    bad = _follow_all(model.system, filters, memory_of(filters, model.system, mean), cells_of(cells),
+                      empty_response(model.system), sent, mean[:P].copy(), np.full(P, FASTEST), bin_ms / held, held,
+                      rate)
+    if bad >= 0:
+        raise MeanFieldError("its transfer function is not finite at these activities", where=model.populations[bad],
+                             remedy="Fit it over a domain that holds them.")
     return rate
 
 
@@ -118,15 +127,18 @@ def driven(model: MeanField, activity: Mapping[str, FloatArray], bin_ms: float) 
 def _follow_all(
     system: System, filters: Filters, memory: Memory, cells: Cells, work: Response, sent: FloatArray, nu: FloatArray,
     limit: FloatArray, h: float, held: int, rate: FloatArray,
-) -> None:  # fmt: skip
+) -> int:  # fmt: skip
     inner = at_rest(nu)
     for k in range(sent.shape[0] * held):
         advance(filters, memory, sent[k // held], k)
         read(memory, work.nu)
-        respond_into(system, work)
+        bad = respond_into(system, work)
+        if bad >= 0:
+            return bad
         for i in range(nu.size):
             follow(cells, i, work.F[i], limit[i], h, nu, inner)
             rate[k // held, i] += nu[i] / held
+    return -1
 
 
 @compiled

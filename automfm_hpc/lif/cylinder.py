@@ -26,6 +26,7 @@ from automfm_hpc.lif.compiled import jit
 _STEP = 0.42
 _STEP_CAP = 0.22
 _TINY = 1e-17
+FAINTEST = -745.0  # logarithm of the smallest number there is
 _MAX_NODES = 4000
 
 
@@ -53,6 +54,16 @@ def path(order, x):
 
 
 @jit
+def node(order, x, t0, a, b, u):
+    """The place t of a node u of `path`, log(t/t0), the logarithm of the integrand over its top, and dlog(t)/du."""
+    decay = math.exp(-u)
+    shift = a * u + b * (1.0 - decay)
+    growth = cmath.exp(shift)
+    exponent = order * shift + x * t0 * (growth - 1.0) - 0.5 * t0 * t0 * (growth * growth - 1.0)
+    return t0 * growth, shift, exponent, a + b * decay
+
+
+@jit
 def _sweep(order, x, s, gap, joint, out):
     """Sum the trapezoidal rule over both halves of the path into `out`; see `mellin` and `mellin_pair`."""
     t0, w0, a, b, step = path(order, x)
@@ -62,15 +73,10 @@ def _sweep(order, x, s, gap, joint, out):
         sign = 1.0 if side == 0 else -1.0
         quiet = 0
         for j in range(side, _MAX_NODES):
-            u = sign * step * j
-            decay = math.exp(-u)
-            shift = a * u + b * (1.0 - decay)
-            growth = cmath.exp(shift)
-            t = t0 * growth
-            exponent = order * shift + x * t0 * (growth - 1.0) - 0.5 * t0 * t0 * (growth * growth - 1.0)
-            if exponent.real < -745.0:
+            t, shift, exponent, weight = node(order, x, t0, a, b, sign * step * j)
+            if exponent.real < FAINTEST:
                 break
-            term = cmath.exp(exponent) * (a + b * decay)
+            term = cmath.exp(exponent) * weight
             if joint:
                 drop = cmath.exp(-gap * t)
                 rest = term * (1.0 - drop) if abs(gap * t) > 0.1 else -term * _expm1(-gap * t)

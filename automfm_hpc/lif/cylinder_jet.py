@@ -12,10 +12,9 @@ one more sum over the nodes of the path.
 from __future__ import annotations
 
 import cmath
-import math
 
 from automfm_hpc.lif.compiled import jit
-from automfm_hpc.lif.cylinder import _MAX_NODES, _TINY, _expm1_over, path, saddle
+from automfm_hpc.lif.cylinder import _MAX_NODES, _TINY, FAINTEST, _expm1_over, node, path, saddle
 
 SIZE = 8
 _SERIES = 20
@@ -89,15 +88,10 @@ def _sum(order, x, s, out):
         sign = 1.0 if side == 0 else -1.0
         quiet = 0
         for j in range(side, _MAX_NODES):
-            u = sign * step * j
-            decay = math.exp(-u)
-            shift = a * u + b * (1.0 - decay)
-            growth = cmath.exp(shift)
-            t = t0 * growth
-            exponent = order * shift + x * t0 * (growth - 1.0) - 0.5 * t0 * t0 * (growth * growth - 1.0)
-            if exponent.real < -745.0:
+            t, shift, exponent, weight = node(order, x, t0, a, b, sign * step * j)
+            if exponent.real < FAINTEST:
                 break
-            quiet = quiet + 1 if _add(cmath.exp(exponent) * (a + b * decay), t, w0 + shift, x, s, out) else 0
+            quiet = quiet + 1 if _add(cmath.exp(exponent) * weight, t, w0 + shift, x, s, out) else 0
             if quiet >= 2:
                 break
     for k in range(SIZE):

@@ -199,13 +199,7 @@ def frequency_response(
         As `firing_rate`.
     """
     where = "frequency_response"
-    code = method_code(method, where=where)
-    if code == SECOND_ORDER:
-        raise LIFError(
-            "the response is known to first order in sqrt(tau_syn/tau_m) only", where=where,
-            remedy="Use method='shift'; a working point takes it with dataclasses.replace(point, method='shift').",
-        )  # fmt: skip
-    expansion = code == EXPANSION
+    expansion = response_code(method, where=where) == EXPANSION
     _, rest, _ = neuron_columns(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, where=where)
     f = np.asarray(frequency, dtype=complex)
     if not np.isfinite(f).all():
@@ -217,6 +211,17 @@ def frequency_response(
         check_expansion(rest, where=where)
     _fill(*flat, step, expansion, synaptic_filter, delayed_reset, out)
     return out.reshape(shape)[()]
+
+
+def response_code(method: str, *, where: str) -> int:
+    """`rates.method_code` of a theory that has a response; LIFError for others."""
+    code = method_code(method, where=where)
+    if code == SECOND_ORDER:
+        raise LIFError(
+            "the response is known to first order in sqrt(tau_syn/tau_m) only", where=where,
+            remedy="Use method='shift'; a working point takes it with dataclasses.replace(point, method='shift').",
+        )  # fmt: skip
+    return code
 
 
 def check_expansion(columns: list[Array], *, where: str) -> None:

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from automfm_hpc.errors import LIFError
 from automfm_hpc.lif import checks
 from automfm_hpc.lif.boundaries import ALPHA
 from automfm_hpc.lif.checks import Array
@@ -26,7 +25,8 @@ from automfm_hpc.lif.compiled import jit
 from automfm_hpc.lif.cylinder import _expm1_over
 from automfm_hpc.lif.cylinder_jet import SIZE, bend, mellin_jet
 from automfm_hpc.lif.partials import PARAMETERS, rate_partials
-from automfm_hpc.lif.rates import _FAR, EXPANSION, SECOND_ORDER, method_code, neuron_columns
+from automfm_hpc.lif.rates import _FAR, EXPANSION, neuron_columns
+from automfm_hpc.lif.response import response_code
 
 _SQRT2 = math.sqrt(2.0)
 _SILENT = 37.0  # upper limit beyond which no cell fires
@@ -117,10 +117,7 @@ def response_partials(
         As `frequency_response`.
     """
     where = "response_partials"
-    code = method_code(method, where=where)
-    if code == SECOND_ORDER:
-        raise LIFError("the response is known to first order in sqrt(tau_syn/tau_m) only", where=where,
-                       remedy="Use method='shift'.")  # fmt: skip
+    code = response_code(method, where=where)
     neuron_columns(mean, sd, V_th, V_reset, tau_m, t_ref, tau_syn, where=where)
     f = checks.real(frequency, "frequency", where=where)
     values = np.broadcast_arrays(f, *(np.asarray(a, dtype=float) for a in (mean, sd, V_th, V_reset, tau_m, t_ref,
