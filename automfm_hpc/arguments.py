@@ -111,6 +111,8 @@ def _add_stages(verbs: Any) -> None:
     p.add_argument("run", type=Path, metavar="RUN")
     p.add_argument("--protocols", metavar="KINDS", help="some of constant,step,bump,sine,noise,bursts (default all)")
     p.add_argument("--seeds", type=int, default=5, metavar="N", help="trials per protocol (default 5)")
+    p.add_argument("--cycles", type=int, default=1, metavar="N",
+                   help="times that a drive over time runs in each trial (default 1)")
     p.add_argument("--scale", type=float, metavar="X", help="factor of the population sizes (default: for 3500 cells)")
     p.add_argument("--order", type=int, choices=(1, 2), default=2, help="order of the mean field (default 2)")
     _distribute_option(p)

@@ -250,7 +250,7 @@ def do_validate(arguments: argparse.Namespace) -> int:
         if arguments.distribute is not None:
             distributed.check(pool, arguments.distribute)
         result = run_validation(run, pool, logger(pool), kinds, arguments.seeds, arguments.scale, arguments.order,
-                                distribute=arguments.distribute)
+                                distribute=arguments.distribute, cycles=arguments.cycles)
         if pool.is_root and result is not None:
             figures = plot_validation(run)
             if arguments.json:

@@ -76,7 +76,7 @@ class Experiment:
     def __post_init__(self) -> None:
         if not self.protocols or self.seeds < 1:
             raise UsageError("an experiment needs at least one protocol and one seed", where="experiment")
-        if len({p.duration for p in self.protocols}) > 1:
+        if len({p.whole for p in self.protocols}) > 1:
             raise UsageError("the protocols of an experiment must last equally long", where="experiment")
 
     @property
@@ -86,7 +86,7 @@ class Experiment:
 
     @property
     def bins(self) -> int:
-        return round(self.protocols[0].duration / BIN)
+        return round(self.protocols[0].whole / BIN)
 
     @property
     def id(self) -> str:
@@ -221,7 +221,7 @@ def presynaptic_statistics(rates: Any, experiment: Experiment) -> tuple[Presynap
     The spread is that of the rates themselves: the variance that counting spikes for so long adds, Fano factor times
     rate over duration, is taken off. Cells too slow to show their regularity count as Poisson.
     """
-    seconds = experiment.protocols[0].duration / 1000.0
+    seconds = experiment.protocols[0].whole / 1000.0
     senders = {p.source for p in experiment.network.projections}
     found = []
     for name in (n for n in experiment.network.population_names if n in senders):

@@ -32,7 +32,9 @@ class Protocol:
     settings : Mapping
         Numbers of the kind, see `KINDS`.
     presimulation, duration : float
-        ms at the background before the protocol starts, and of the protocol.
+        ms at the background before the protocol starts, and of one cycle of the protocol.
+    cycles : int
+        How often the protocol runs, one cycle after the other, without a break.
     """
 
     kind: str
@@ -41,12 +43,15 @@ class Protocol:
     settings: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     presimulation: float = 500.0
     duration: float = 1000.0
+    cycles: int = 1
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UsageError(f"unknown protocol '{self.kind}'", remedy=suggest(self.kind, KINDS))
         if self.input not in self.background:
             raise UsageError(f"no input '{self.input}'", where="protocol", remedy=suggest(self.input, self.background))
+        if self.cycles < 1:
+            raise UsageError(f"{self.cycles} cycles of a protocol", where="protocol", remedy="Ask for 1 or more.")
         known = KINDS[self.kind][1]
         for key in self.settings:
             if key not in known:
@@ -57,13 +62,19 @@ class Protocol:
         """Short and unique: ``constant mf=20``, ``sine of mf: mf=20 amplitude=10 frequency=4``."""
         head = self.kind if self.kind == "constant" else f"{self.kind} of {self.input}:"
         numbers = [*self.background.items(), *self.settings.items()]
-        return " ".join([head, *(f"{k}={v:g}" for k, v in numbers)])
+        often = [f"cycles={self.cycles}"] if self.cycles > 1 else []
+        return " ".join([head, *(f"{k}={v:g}" for k, v in numbers), *often])
+
+    @property
+    def whole(self) -> float:
+        """ms of all cycles."""
+        return self.duration * self.cycles
 
     def setting(self, key: str) -> float:
         return float(self.settings.get(key, KINDS[self.kind][1][key]))
 
     def times(self) -> FloatArray:
-        """Times (ms) from the start of the protocol, RESOLUTION apart, both ends included."""
+        """Times (ms) from the start of a cycle, RESOLUTION apart, both ends included."""
         return np.arange(0.0, self.duration + RESOLUTION / 2, RESOLUTION)
 
     def rate(self) -> FloatArray:
@@ -71,19 +82,27 @@ class Protocol:
         shape = KINDS[self.kind][0]
         return np.maximum(self.background[self.input] + shape(self, self.times()), 0.0)
 
+    def steps(self) -> FloatArray:
+        """Mean rate (Hz) of the input in each step of RESOLUTION, over all cycles."""
+        rate = self.rate()
+        return np.tile(0.5 * (rate[1:] + rate[:-1]), self.cycles)
+
     def drive(self) -> dict[str, Any]:
         """For `MeanField.solve`: presimulation and protocol as times (s) and rates (Hz); constants stay numbers."""
         if self.kind == "constant":
             return dict(self.background)
         before = np.array([[0.0, self.background[self.input]], [self.presimulation, self.background[self.input]]])
-        course = np.column_stack([self.times() + self.presimulation + 1e-6, self.rate()])
-        table = np.concatenate([before, course])
+        one = self.times() + 1e-6  # a cycle may end elsewhere than it starts: both ends, an instant apart
+        one[-1] -= 0.5e-6
+        at = (self.presimulation + self.duration * np.arange(self.cycles)[:, None] + one).ravel()
+        table = np.concatenate([before, np.column_stack([at, np.tile(self.rate(), self.cycles)])])
         table[:, 0] /= 1000.0
         return {**self.background, self.input: table}
 
     def to_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind, "input": self.input, "background": dict(self.background),
+        data = {"kind": self.kind, "input": self.input, "background": dict(self.background),
                 "settings": dict(self.settings), "presimulation": self.presimulation, "duration": self.duration}
+        return data | ({"cycles": self.cycles} if self.cycles > 1 else {})  # as in stores written before there were any
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Protocol:

@@ -52,7 +52,7 @@ def record_network(network: Network, wiring: Wiring, protocol: Protocol, seed: i
         spiking.apply_protocol(nest, network, protocol, built)
         potentials = {name: np.atleast_1d(np.array(built.nodes[name].get("V_m"), float))
                       for name in network.population_names}
-        duration = protocol.presimulation + protocol.duration
+        duration = protocol.presimulation + protocol.whole
         nest.Simulate(duration)
         spikes = {name: _collect(built.nodes[name], recorder, duration) for name, recorder in built.recorders.items()}
     return Record(spikes, potentials)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from automfm_hpc import nest_models, spikes
 from automfm_hpc.connections import Connections
 from automfm_hpc.network import Input, Network, Population, Projection
-from automfm_hpc.protocols import Protocol
+from automfm_hpc.protocols import RESOLUTION, Protocol
 from automfm_hpc.provenance import seed_for
 from automfm_hpc.remap import Cell, remap
 from automfm_hpc.simulate import builtin_parameters
@@ -98,7 +98,7 @@ def run_trial(
     apply_protocol(nest, network, protocol, built)
     nest.Simulate(protocol.presimulation)
     clock.append(time.perf_counter())
-    nest.Simulate(protocol.duration)
+    nest.Simulate(protocol.whole)
     clock.append(time.perf_counter())
     recorded = {name: _collect(built, name, protocol) for name in built.recorders}
     parts = dict(zip(("build", "connect", "presimulate", "simulate"), map(float, np.diff(clock)), strict=True))
@@ -222,17 +222,14 @@ def _delays(nest: Any, wiring: Wiring, p: Projection) -> float | FloatArray:
 def apply_protocol(nest: Any, network: Network, protocol: Protocol, built: Built) -> None:
     """Give every generator its rate over the whole trial, starting at the kernel's present time."""
     now = float(nest.biological_time)
-    steps = protocol.times()[:-1]
+    course, starts = protocol.steps(), RESOLUTION * np.arange(round(protocol.whole / RESOLUTION))
     for source in network.inputs:
         base = protocol.background[source.name]
-        course = np.full(steps.size, base)
-        if source.name == protocol.input and protocol.kind != "constant":
-            rate = protocol.rate()
-            course = 0.5 * (rate[1:] + rate[:-1])  # mean of the linear course over each step
+        varies = source.name == protocol.input and protocol.kind != "constant"
         # Spikes reach the sources SOURCE_DELAY late; start the course as much earlier.
         shift = SOURCE_DELAY if source.sources is not None else 0.0
-        at = np.concatenate([[now + 0.1], now + protocol.presimulation + steps - shift])
-        rates = np.concatenate([[base], course])
+        at = np.concatenate([[now + 0.1], now + protocol.presimulation + starts - shift])
+        rates = np.concatenate([[base], course if varies else np.full(starts.size, base)])
         keep = np.concatenate([[True], rates[1:] != rates[:-1]])
         for generator, factor in zip(built.generators[source.name], _factors(network, source), strict=True):
             generator.set(rate_times=np.round(at[keep], 6), rate_values=factor * rates[keep])
@@ -248,8 +245,8 @@ def _collect(built: Built, name: str, protocol: Protocol) -> Spikes:
     nodes = built.nodes[name]
     events = built.recorders[name].get("events")
     cells = np.asarray(events["senders"]).astype(np.int64) - nodes[0].global_id
-    whole = Spikes(cells, np.asarray(events["times"], float), len(nodes), protocol.presimulation + protocol.duration)
-    return whole.between(protocol.presimulation, protocol.presimulation + protocol.duration)
+    end = protocol.presimulation + protocol.whole
+    return Spikes(cells, np.asarray(events["times"], float), len(nodes), end).between(protocol.presimulation, end)
 
 
 def _peak_memory() -> float:

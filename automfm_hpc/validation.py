@@ -21,7 +21,7 @@ from automfm_hpc.protocols import KINDS, Protocol
 from automfm_hpc.provenance import canonical_json, write_atomically, write_json
 from automfm_hpc.stages import Log, Run, on_root, own_communicator, spike
 from automfm_hpc.validate import KERNEL, Tolerance
-from automfm_hpc.validation_plan import DROPPED, SEEDS, experiments, raster_file, results_file, shown, store_of
+from automfm_hpc.validation_plan import DROPPED, SEEDS, experiments, raster_file, results_file, shown, single, store_of
 
 if TYPE_CHECKING:
     from automfm_hpc.mean_field import MeanField
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 RASTER_CELLS = 60  # of each population
 REALIZATIONS = 60  # of finite populations, for one protocol
+FEWEST = 12  # the same for protocols of many cycles
 RETURN = 300.0  # ms after a protocol in which the mean field must come back
 DENSE = 0.2  # part of its source's cells that a cell of a reduced network may be connected to without a note
 
@@ -45,7 +46,7 @@ class Comparison:
     ----------
     protocol : Protocol
     activity : (n_seed, n_population, n_bin) array
-        Hz.
+        Hz; of several cycles, the mean of all but the first.
     rates : (n_seed, n_population) array
         Rates over the whole protocol (Hz).
     mean_field, sd : (n_population, n_bin) array
@@ -81,10 +82,17 @@ def compare(model: MeanField, experiment: Experiment, trials: Any, order: int = 
     found = []
     for k, protocol in enumerate(experiment.protocols):
         rate, sd, solved = solve_protocol(model, protocol, order)
-        activity = picked["activity"].isel(protocol=k).transpose("seed", "name", "time").values
+        activity = folded(picked["activity"].isel(protocol=k).transpose("seed", "name", "time").values, protocol)
         rates = picked["rate"].isel(protocol=k).transpose("seed", "name").values
         found.append(Comparison(protocol, activity, rates, rate, sd, str(solved["status"]), tuple(solved["warnings"])))
     return found
+
+
+def folded(course: FloatArray, protocol: Protocol) -> FloatArray:
+    """Bins of all cycles over the last axis, averaged over all cycles but the first, which starts from rest."""
+    if protocol.cycles == 1:
+        return course
+    return np.asarray(course.reshape(*course.shape[:-1], protocol.cycles, -1)[..., 1:, :].mean(axis=-2), float)
 
 
 def solve_protocol(model: MeanField, protocol: Protocol,
@@ -94,14 +102,15 @@ def solve_protocol(model: MeanField, protocol: Protocol,
     Order 2 of a model whose cells' response in time is known means realizations of its finite populations.
     """
     drive = {name: _and_back(course, protocol.background[name]) for name, course in protocol.drive().items()}
-    duration = (protocol.presimulation + protocol.duration + RETURN) / 1000.0
+    duration = (protocol.presimulation + protocol.whole + RETURN) / 1000.0
     if order == 2 and model.has_cell_response:
         return _realized(model, protocol, drive, duration)
     solution = model.solve(drive=drive, duration=duration, order=order, every=5)
-    times, n_bin = solution["time"].values * 1000.0, round(protocol.duration / BIN)
+    times, n_bin = solution["time"].values * 1000.0, round(protocol.whole / BIN)
 
     def at(values: FloatArray) -> FloatArray:
-        return np.stack([validate.at_bins(times, row, protocol.presimulation, n_bin, BIN) for row in values.T])
+        bins = [validate.at_bins(times, row, protocol.presimulation, n_bin, BIN) for row in values.T]
+        return folded(np.stack(bins), protocol)
 
     rate = at(solution["rate"].values)
     warnings = [*solution.attrs["warnings"], *_strayed(model, solution["rate"].values)]
@@ -114,17 +123,18 @@ def solve_protocol(model: MeanField, protocol: Protocol,
 
 def _realized(model: MeanField, protocol: Protocol, drive: Mapping[str, Any],
               duration: float) -> tuple[FloatArray, FloatArray, Mapping[str, Any]]:
-    found = model.realizations(drive=drive, duration=duration, trials=REALIZATIONS, bin_ms=BIN)
+    trials = max(REALIZATIONS // protocol.cycles, FEWEST)
+    found = model.realizations(drive=drive, duration=duration, trials=trials, bin_ms=BIN)
     activity = found["activity"].transpose("population", "trial", "time").values
     first = round(protocol.presimulation / BIN)
-    window = slice(first, first + round(protocol.duration / BIN))
+    window = slice(first, first + round(protocol.whole / BIN))
     T = model.system.T
-    sd = np.stack([validate.exponential(a, float(t), BIN).std(axis=0, ddof=1)[window]
-                   for a, t in zip(activity, T, strict=False)])
+    sd = np.sqrt(folded(np.stack([validate.exponential(a, float(t), BIN).var(axis=0, ddof=1)[window]
+                                  for a, t in zip(activity, T, strict=False)]), protocol))
     mean = activity.mean(axis=1)
     edges = np.stack([mean[:, :first].mean(axis=1), mean[:, -round(0.5 * RETURN / BIN):].mean(axis=1)])
     warnings = [*found.attrs["warnings"], *_strayed(model, edges)]
-    return mean[:, window], sd, {"status": found.attrs["status"], "warnings": warnings}
+    return folded(mean[:, window], protocol), sd, {"status": found.attrs["status"], "warnings": warnings}
 
 
 def _and_back(course: Any, background: float) -> Any:
@@ -173,7 +183,7 @@ def _scored_course(activity: FloatArray, mean_field: FloatArray, tolerance: Tole
 
 
 def _sine(model: MeanField, c: Comparison, i: int, tolerance: Tolerance) -> dict[str, Any]:
-    window = slice(round(DROPPED / BIN), None)
+    window = slice(round(DROPPED / BIN) if c.protocol.cycles == 1 else 0, None)
     rate = c.protocol.rate()
     drive = (0.5 * (rate[1:] + rate[:-1]))[window]
     activity, course = c.activity[:, i, window], c.mean_field[i, window]
@@ -234,11 +244,13 @@ def verdict(scored: Sequence[Mapping[str, Any]], inputs: Sequence[str]) -> dict[
 
 def run_validation(run: Run, pool: Any, log: Log, kinds: Sequence[str] = tuple(KINDS), seeds: int = SEEDS,
                    scale: float | None = None, order: int = 2, tolerance: Tolerance | None = None,
-                   distribute: int | None = None) -> dict[str, Any] | None:
+                   distribute: int | None = None, cycles: int = 1) -> dict[str, Any] | None:
     """Run the missing trials on all ranks, score them, write ``validation.json``, and the verdict into the model.
 
     Parameters
     ----------
+    cycles : int
+        How often drives over time run in one trial; their scores are those of the mean over all but the first.
     distribute : int, optional
         Virtual processes of networks that all ranks run together; default: every rank runs trials of its own.
 
@@ -256,7 +268,7 @@ def run_validation(run: Run, pool: Any, log: Log, kinds: Sequence[str] = tuple(K
         if root and not run.model.exists():
             raise MeanFieldError("has no model", where=str(run.folder), remedy=f"Run `automfm fit {run.folder}` first.")
     network = run.read_plan().network
-    how: dict[str, Any] = {"seeds": seeds, "scale": scale, "processes": distribute or 1}
+    how: dict[str, Any] = {"seeds": seeds, "scale": scale, "processes": distribute or 1, "cycles": cycles}
     planned = experiments(network, _with_earlier(run, network, kinds, how), **how)
     together = distribute is not None
     trials = {kind: spike(run, e, pool, log, store_of(run, kind, e), together) for kind, e in planned.items()}
@@ -264,7 +276,7 @@ def run_validation(run: Run, pool: Any, log: Log, kinds: Sequence[str] = tuple(K
     keep_raster(run, planned, pool, together)
     with on_root(pool) as root:
         if root:
-            result = _judge(run, planned, trials, order, tolerance or Tolerance())
+            result = _judge(run, planned, trials, order, tolerance or Tolerance()) | {"cycles": cycles}
             write_json(results_file(run), result)
             if result["verdict"]:
                 _keep_validity(run, result)
@@ -276,7 +288,8 @@ def _with_earlier(run: Run, network: Network, kinds: Sequence[str], how: Mapping
     first = next(iter(experiments(network, kinds[:1], **how).values()))
     try:
         earlier = json.loads(results_file(run).read_text("utf-8"))
-        same = all(earlier.get(key, 1) == getattr(first, key) for key in ("scale", "seeds", "root", "processes"))
+        same = earlier.get("cycles", 1) == how["cycles"] and all(
+            earlier.get(key, 1) == getattr(first, key) for key in ("scale", "seeds", "root", "processes"))
         again = experiments(network, earlier["kinds"] if same else (), **how)
         known = [k for k, e in again.items() if store_of(run, k, e).exists()]
     except (OSError, ValueError, KeyError):
@@ -347,7 +360,7 @@ def keep_raster(run: Run, planned: Mapping[str, Experiment], pool: Any, together
     from automfm_hpc.experiment import Trial, record
 
     kind, number = shown(planned)
-    experiment, recording = planned[kind], None
+    experiment, recording = single(planned[kind]), None
     if pool.bcast(raster_file(run, experiment).is_file()):
         return
     if together:
@@ -394,7 +407,8 @@ def read_comparisons(run: Run) -> tuple[dict[str, Any], MeanField, list[Comparis
 
 def _planned(network: Network, result: Mapping[str, Any]) -> dict[str, Experiment]:
     how = {key: result[key] for key in ("seeds", "scale", "root")}
-    return experiments(network, result["kinds"], **how, processes=result.get("processes", 1))
+    more = {key: result.get(key, 1) for key in ("processes", "cycles")}
+    return experiments(network, result["kinds"], **how, **more)
 
 
 def read_raster(run: Run, result: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -402,7 +416,7 @@ def read_raster(run: Run, result: Mapping[str, Any]) -> tuple[int, dict[str, Any
     planned = _planned(run.read_plan().network, result)
     kind, number = shown(planned)
     try:
-        spikes = json.loads(raster_file(run, planned[kind]).read_text("utf-8"))
+        spikes = json.loads(raster_file(run, single(planned[kind])).read_text("utf-8"))
     except (OSError, ValueError):
         raise StoreError("its raster is missing or damaged", where=str(run.folder),
                          remedy=f"Run `automfm validate {run.folder}` again.") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ CELLS = 3500  # of the reduced network
 FEWEST = 20  # cells of the smallest population of a reduced network
 SEEDS = 5
 MIDDLE = 0.4  # background of a varying input, and of the inputs that stay, as a fraction of their ranges
-DROPPED = 1000.0  # ms of a sinusoid before its window, whole periods of every frequency
+DROPPED = 1000.0  # ms of a sinusoid before its window, whole periods of every frequency; of several cycles, the first
 FREQUENCIES = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # Hz
 WIDTHS = (10.0, 30.0, 100.0)  # ms
 
@@ -50,8 +51,10 @@ def parse_kinds(text: str | None) -> tuple[str, ...]:
     return tuple(k for k in KINDS if k in wanted)
 
 
-def protocols(network: Network, kind: str) -> tuple[Protocol, ...]:
+def protocols(network: Network, kind: str, cycles: int = 1) -> tuple[Protocol, ...]:
     """The validation's protocols of one kind: each input varies in turn, the others rest at MIDDLE of their ranges.
+
+    Those that vary in time run `cycles` times, one after the other.
 
     Raises
     ------
@@ -60,11 +63,11 @@ def protocols(network: Network, kind: str) -> tuple[Protocol, ...]:
     """
     if not network.inputs:
         raise UsageError("has no input that could be driven", where=network.name)
-    made = [p for source in network.inputs for p in _of_input(network, source, kind)]
+    made = [p for source in network.inputs for p in _of_input(network, source, kind, cycles)]
     return tuple({p.name: p for p in made}.values())
 
 
-def _of_input(network: Network, source: Input, kind: str) -> Iterator[Protocol]:
+def _of_input(network: Network, source: Input, kind: str, cycles: int) -> Iterator[Protocol]:
     base = {i.name: _at(i, MIDDLE) for i in network.inputs}
     before = settling_time(network)
     if kind == "constant":
@@ -73,9 +76,11 @@ def _of_input(network: Network, source: Input, kind: str) -> Iterator[Protocol]:
         return
     span = source.rate_range[1] - source.rate_range[0]
     variants, duration = VARIED[kind]
+    if kind == "sine" and cycles > 1:
+        duration -= DROPPED
     for settings in variants:
         numbers = {k: round(v * span, 6) if k in _FRACTIONS else v for k, v in settings.items()}
-        yield Protocol(kind, source.name, base, numbers, before, duration)
+        yield Protocol(kind, source.name, base, numbers, before, duration, cycles)
 
 
 def _at(source: Input, fraction: float) -> float:
@@ -113,10 +118,10 @@ def scale_of(network: Network, scale: float | None) -> float:
 
 
 def experiments(network: Network, kinds: Sequence[str], seeds: int = SEEDS, scale: float | None = None,
-                root: int = 1, processes: int = 1) -> dict[str, Experiment]:
+                root: int = 1, processes: int = 1, cycles: int = 1) -> dict[str, Experiment]:
     """One experiment per kind of protocol."""
     factor = scale_of(network, scale)
-    return {k: Experiment(network, protocols(network, k), seeds, factor, processes=processes, root=root)
+    return {k: Experiment(network, protocols(network, k, cycles), seeds, factor, processes=processes, root=root)
             for k in kinds}
 
 
@@ -133,6 +138,11 @@ def shown(planned: Mapping[str, Experiment]) -> tuple[str, int]:
     """Kind and number of the protocol that is drawn with its spikes: a bump, else what there is."""
     kind = next(k for k in ("bump", "step", "bursts", "noise", "sine", "constant") if k in planned)
     return kind, len(planned[kind].protocols) // 2
+
+
+def single(experiment: Experiment) -> Experiment:
+    """The same with one cycle of every protocol, which is all that a raster shows."""
+    return replace(experiment, protocols=tuple(replace(p, cycles=1) for p in experiment.protocols))
 
 
 def raster_file(run: Run, experiment: Experiment) -> Path:

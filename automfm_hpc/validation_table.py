@@ -18,8 +18,9 @@ def table(result: Mapping[str, Any]) -> str:
 
 def _head(r: Mapping[str, Any]) -> str:
     sizes = ", ".join(f"{n} {size}" for n, size in r["sizes"].items())
+    often = f" of {r['cycles']} cycles" if r.get("cycles", 1) > 1 else ""
     lines = [f"{r['network']} ({r['variant']}): mean field of order {r['order']} against the spiking network",
-             f"scale {r['scale']:g} ({sizes} cells), {r['seeds']} seeds; time courses with a Gaussian kernel of "
+             f"scale {r['scale']:g} ({sizes} cells), {r['seeds']} seeds{often}; time courses with a Gaussian kernel of "
              f"{r['kernel']:g} ms; ! beyond {Tolerance(**r['tolerance'])}"]
     return "\n".join([*lines, *(f"note: {n}" for n in r["notes"]), *_warnings(r)])
 

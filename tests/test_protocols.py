@@ -94,7 +94,7 @@ def applied(network, p, now=0.0):
     built = Built({}, {}, {i.name: tuple(Generator() for q in network.projections if q.source == i.name)
                            if i.sources is None else (Generator(),) for i in network.inputs})
     apply_protocol(SimpleNamespace(biological_time=now), network, p, built)
-    edges = now + np.arange(p.presimulation + p.duration + 1.0)
+    edges = now + np.arange(p.presimulation + p.whole + 1.0)
     found = {}
     for name, generators in built.generators.items():
         found[name] = []
@@ -109,16 +109,26 @@ def applied(network, p, now=0.0):
 
 
 @pytest.mark.parametrize("kind", [k for k in KINDS if k != "constant"])
-@pytest.mark.parametrize("now", [0.0, 700.0])
-def test_network_and_mean_field_get_the_same_integral_over_every_millisecond(kind, now):
+@pytest.mark.parametrize(("now", "cycles"), [(0.0, 1), (700.0, 1), (0.0, 3)])
+def test_network_and_mean_field_get_the_same_integral_over_every_millisecond(kind, now, cycles):
     """Private inputs: the generator's piecewise constant rate against the mean field's interpolated one."""
     network = Network.load("brunel")
-    p = Protocol(kind, "ext", {"ext": 20.0}, presimulation=300.0)
-    times = np.arange(0.0, 1300.0 + 1e-9, 0.01) / 1000.0
+    p = Protocol(kind, "ext", {"ext": 20.0}, presimulation=300.0, cycles=cycles)
+    n = 300 + 1000 * cycles
+    times = np.arange(0.0, n + 1e-9, 0.01) / 1000.0
     fine = tabulate(p.drive(), ("ext",), times)[:, 0]
-    area = np.add.reduceat(0.5 * (fine[1:] + fine[:-1]) * 0.01, np.arange(0, 130_000, 100))
+    area = np.add.reduceat(0.5 * (fine[1:] + fine[:-1]) * 0.01, np.arange(0, 100 * n, 100))
     for total in applied(network, p, now)["ext"]:
         assert total[1:] / 1000.0 == pytest.approx(area[1:], rel=2e-3)  # K = 1000 sources per cell
+
+
+def test_cycles_follow_one_another_and_are_told_apart():
+    one, three = (Protocol("bump", "mf", BASE, cycles=n) for n in (1, 3))
+    assert three.whole == 3000.0 and np.array_equal(three.steps(), np.tile(one.steps(), 3))
+    assert three.name == f"{one.name} cycles=3" and Protocol.from_dict(three.to_dict()) == three
+    assert "cycles" not in one.to_dict()  # trials of earlier versions are found again
+    with pytest.raises(UsageError, match="0 cycles"):
+        Protocol("bump", "mf", BASE, cycles=0)
 
 
 def test_shared_sources_are_started_earlier_by_the_delay_on_their_way():

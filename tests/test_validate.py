@@ -20,7 +20,7 @@ from automfm_hpc.pools import Serial
 from automfm_hpc.protocols import KINDS, Protocol
 from automfm_hpc.rate_models import RateModel
 from automfm_hpc.stages import Run
-from automfm_hpc.store import read_model, write_model
+from automfm_hpc.store import TrialStore, read_model, write_model
 from automfm_hpc.validate import Tolerance
 from automfm_hpc.validation import (
     notes,
@@ -31,7 +31,14 @@ from automfm_hpc.validation import (
     varied_alone,
     verdict,
 )
-from automfm_hpc.validation_plan import default_scale, experiments, parse_kinds, protocols, results_file
+from automfm_hpc.validation_plan import (
+    default_scale,
+    experiments,
+    parse_kinds,
+    protocols,
+    results_file,
+    store_of,
+)
 from automfm_hpc.validation_table import table
 
 T_MS = np.arange(1000) + 0.5
@@ -402,6 +409,25 @@ def test_what_was_validated_before_stays_in_the_results(validated, monkeypatch):
     monkeypatch.setattr("automfm_hpc.spiking.run_trial", lambda *a, **k: pytest.fail("a trial was run again"))
     again = run_validation(run, Serial(), lambda text: None, ("sine",), seeds=2)
     assert again["kinds"] == ["constant", "sine"] and again == result
+
+
+def test_cycles_are_run_in_one_trial_and_averaged_but_for_the_first(validated):
+    run, result, _ = validated
+    kept = results_file(run).read_text()
+    repeated = run_validation(run, Serial(), lambda text: None, ("step",), seeds=2, cycles=4)
+    assert repeated["kinds"] == ["step"] and repeated["cycles"] == 4
+    (up, _), network = repeated["protocols"], run.read_plan().network
+    experiment = experiments(network, ("step",), 2, cycles=4)["step"]
+    assert up["name"].endswith("cycles=4") and "2 seeds of 4 cycles" in table(repeated)
+    _, _, compared = read_comparisons(run)
+    results_file(run).write_text(kept)
+    activity = TrialStore.open(store_of(run, "step", experiment), experiment).dataset()["activity"]
+    whole = activity.isel(protocol=0).sel(name="A").transpose("seed", "time").values
+    assert whole.shape == (2, 4000)
+    assert compared[0].activity[:, 0] == pytest.approx((whole[:, 1000:2000] + whole[:, 2000:3000] + whole[:, 3000:]) / 3)
+    assert compared[0].mean_field.shape == (1, 1000)
+    on, off = compared[0].mean_field[0, 300:700].mean(), compared[0].mean_field[0, :200].mean()
+    assert on > 1.2 * off and up["populations"]["A"]["r2"] <= up["populations"]["A"]["ceiling"] + 0.05
 
 
 def test_the_command_prints_the_table_draws_figures_and_speaks_json(validated, automfm):
