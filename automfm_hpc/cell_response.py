@@ -23,6 +23,16 @@ those of the network do. With (rho - 1)(f - z), which does not know how far z is
 little at 4, 20 and 60 Hz of mossy input, with f (f/z)^(rho - 1) up to 14 % too much; the logarithm lies between, and
 explains the most of their variance at every drive (docs/dynamics.md).
 
+What such swings do to a cell is not what F says of the rates that they pass through: inhibition that comes together
+inhibits less than the same spread out in time, and cells between two waves of it have no time to reach the rate that
+its lasting absence would give them. F is therefore given
+
+    y + (1 - sensitivity) (z_y - y)
+
+in place of the arriving rate y of each source, z_y being the mean of y over the last 100 ms. Lasting rates pass as they
+are, and so do changes slower than that: fixed points do not know of it. Sensitivities are measured in isolated cells
+(`swings`), under swings like those of the network; 1 where nothing was measured.
+
 N cells of rate nu do not fire nu N spikes a second, but as many as chance will have it: a Poisson number, less what
 their regularity takes away from slow fluctuations. With w(t) the excess of a Poisson number over its mean, the
 activity is A = nu + w - (1 - CV) L w, L a low-pass with its corner at 0.8 nu: white noise of nu/N at high frequencies,
@@ -33,17 +43,18 @@ regular process (CV below 0.4) has, it lacks; in a population whose cells have d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from automfm_hpc.errors import MeanFieldError
-from automfm_hpc.response import compiled
+from automfm_hpc.response import System, compiled
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
+HABIT = 100.0  # ms over which a source's rate is averaged to tell a swing from a lasting rate
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +73,9 @@ class CellResponse:
         tau (ms).
     irregularity : (n_population, n_knot) array
         Coefficient of variation of the interspike intervals.
+    sensitivity : (n_axis, n_knot) array, optional
+        Part of a swing of each source that a transfer function is given, at the knots of the axis's population, axes
+        as in `MeanField.axis_labels`; without any it is all of it.
     """
 
     knots: FloatArray
@@ -69,14 +83,18 @@ class CellResponse:
     adaptation: FloatArray
     slow: FloatArray
     irregularity: FloatArray
+    sensitivity: FloatArray = field(default_factory=lambda: np.zeros((0, 1)))
 
     def __post_init__(self) -> None:
-        for name in FIELDS:
+        for name in (*FIELDS, "sensitivity"):
             object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=float))
         shape = self.knots.shape
         good = len(shape) == 2 and all(getattr(self, name).shape == shape for name in FIELDS)
         _require(good, "all must have one shape (n_population, n_knot)")
-        _require(bool(np.isfinite(self._all()).all()), "numbers must be finite")
+        of_axes = self.sensitivity.size == 0 or self.sensitivity.shape[1:] == shape[1:]
+        _require(of_axes and self.sensitivity.ndim == 2, "sensitivity must have the shape (n_axis, n_knot)")
+        _require(bool(np.isfinite(self._all()).all() and np.isfinite(self.sensitivity).all()), "numbers must be finite")
+        _require(bool((self.sensitivity >= 0).all()), "sensitivity must not be negative")
         _require(bool((np.diff(self.knots, axis=1) > 0).all()), "knots must increase")
         _require(bool((self._all()[1:] > 0).all()), "lag, adaptation, slow and irregularity must be above 0")
 
@@ -94,16 +112,42 @@ class CellResponse:
         return np.array([[np.interp(r, k, row) for r, k, row in zip(rates, self.knots, table, strict=True)]
                          for table in self._all()[1:]])
 
+    def one(self, i: int, rate: float) -> tuple[float, float, float]:
+        """lag (ms), adaptation, slow (ms) of population i at a rate (Hz)."""
+        lag, rho, slow = (float(np.interp(rate, self.knots[i], table[i]))
+                          for table in (self.lag, self.adaptation, self.slow))
+        return lag, rho, slow
+
     def response(self, frequency: FloatArray, rates: FloatArray) -> ComplexArray:
         """H at frequencies (n_frequency,) in Hz and rates (n_population,) in Hz: (n_frequency, n_population)."""
         return shape_of(frequency, *self.at(rates)[:3])
 
+    def passed(self, frequency: FloatArray, rates: FloatArray, axes: NDArray[np.int64]) -> ComplexArray:
+        """What F is given of each axis's rate at frequencies (n_frequency,) in Hz: (n_frequency, n_axis).
+
+        Parameters
+        ----------
+        rates : (n_population,) array
+            Hz.
+        axes : (n_population,) array of int
+            Number of axes of each population.
+        """
+        owner = np.repeat(np.arange(len(self.knots)), axes)
+        if not self.sensitivity.size:
+            return np.ones((len(frequency), owner.size), complex)
+        part = np.array([np.interp(rates[i], self.knots[i], row)
+                         for i, row in zip(owner, self.sensitivity, strict=True)])
+        s = 2.0j * np.pi * np.asarray(frequency, float)[:, None] / 1000.0
+        return np.asarray(part + (1.0 - part) / (1.0 + s * HABIT), complex)
+
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        return {name: getattr(self, name) for name in FIELDS}
+        more = {"sensitivity": self.sensitivity} if self.sensitivity.size else {}
+        return {name: getattr(self, name) for name in FIELDS} | more
 
     @staticmethod
     def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> CellResponse:
-        return CellResponse(*(np.asarray(arrays[name]) for name in FIELDS))
+        more = {"sensitivity": arrays["sensitivity"]} if "sensitivity" in arrays else {}
+        return CellResponse(**{name: np.asarray(arrays[name]) for name in FIELDS}, **more)
 
 
 LEAST_RATE = 0.5  # Hz: what is rarer than that does not adapt, so that an answer to silence stays finite
@@ -126,10 +170,11 @@ class Cells(NamedTuple):
     adaptation: FloatArray
     slow: FloatArray
     irregularity: FloatArray
+    sensitivity: FloatArray
 
 
 def cells_of(response: CellResponse) -> Cells:
-    return Cells(*(getattr(response, name) for name in FIELDS))
+    return Cells(**{name: getattr(response, name) for name in (*FIELDS, "sensitivity")})
 
 
 @compiled
@@ -141,6 +186,32 @@ def place(knots: FloatArray, rate: float) -> tuple[int, int, float]:
     while low < n - 2 and rate >= knots[low + 1]:
         low += 1
     return low, low + 1, min(max((rate - knots[low]) / (knots[low + 1] - knots[low]), 0.0), 1.0)
+
+
+@compiled
+def temper(c: Cells, i: int, first: int, last: int, recent: float, habit: FloatArray, rate: FloatArray,
+           h: float) -> None:
+    """Give axes first ... last - 1, those of population i, their part of a swing, in place, over one step h (ms).
+
+    `rate` (n_axis,) are the arriving rates (Hz) and `habit` (n_axis,) their means so far; the population's own recent
+    rate is `recent` (Hz).
+    """
+    if c.sensitivity.shape[0] == 0:
+        return
+    low, high, part = place(c.knots[i], recent)
+    follow = 1.0 - np.exp(-h / HABIT)
+    for a in range(first, last):
+        felt = c.sensitivity[a, low] + part * (c.sensitivity[a, high] - c.sensitivity[a, low])
+        swing = rate[a] - habit[a]
+        rate[a] = max(habit[a] + felt * swing, 0.0)
+        habit[a] += follow * swing
+
+
+@compiled
+def temper_all(system: System, c: Cells, inner: FloatArray, habit: FloatArray, rate: FloatArray, h: float) -> None:
+    """`temper` for every population; `inner` as in `follow`."""
+    for i in range(inner.shape[1]):
+        temper(c, i, system.axis_start[i], system.axis_start[i + 1], inner[0, i], habit, rate, h)
 
 
 @compiled

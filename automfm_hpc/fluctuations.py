@@ -65,8 +65,9 @@ class Stationary:
         starts = self.system.axis_start
         c, spread = np.zeros((rates.size, rates.size)), np.zeros((np.diff(starts) ** 2).sum())
         own = noise(filtering, rates, irregularity(self.dynamics, rates[: len(J)]))
-        turned, tau = _integrate(J, self.system.axes, starts, filtering.pathways, filtering.answers(rates),
-                                 filtering.activity, filtering.kernel, weight, own, c, spread)
+        felt = filtering.pathways * filtering.passed(rates)
+        turned, tau = _integrate(J, self.system.axes, starts, felt, filtering.answers(rates), filtering.activity,
+                                 filtering.kernel, weight, own, c, spread)
         if not abs(turned) < 0.5 * np.pi or not np.isfinite(c).all():
             return None
         return Fluctuations(rates, c, spread, max(tau, float(self.system.T.mean())))

@@ -74,12 +74,18 @@ class Filtering:
             return np.ones((self.frequency.size, self.n_population), complex)
         return self.dynamics.cell.response(self.frequency, rates[: self.n_population])
 
+    def passed(self, rates: FloatArray) -> ComplexArray:
+        """What the transfer functions are given of every axis's swings: (n_frequency, n_axis)."""
+        if self.dynamics is None or self.dynamics.cell is None:
+            return np.ones_like(self.pathways)
+        return self.dynamics.cell.passed(self.frequency, rates[: self.n_population], np.diff(self.system.axis_start))
+
     def coupling(self, rates: FloatArray, J: FloatArray) -> ComplexArray:
         """W: (n_frequency, P, M)."""
         starts, columns = self.system.axis_start, self.system.axes
         rows = np.repeat(np.arange(self.n_population), np.diff(starts))
         W = np.zeros((self.frequency.size, *J.shape), complex)
-        W[:, rows, columns] = J[rows, columns] * self.pathways * self.answers(rates)[:, rows]
+        W[:, rows, columns] = J[rows, columns] * self.pathways * self.passed(rates) * self.answers(rates)[:, rows]
         return W
 
 

@@ -1,7 +1,8 @@
 """The stage that measures how cells answer in time: responses on all ranks, then the model's dynamics.
 
-The responses lie in ``response.zarr``, the fits and their judgement in ``dynamics.json``, the dynamics in
-``model.zarr``.
+Small sinusoids come first; their responses lie in ``response.zarr``. Where the network has been run, its isolated cells
+then follow its own swings (`swings`), in ``isolated.zarr``. The fits and their judgement are in ``dynamics.json``, the
+dynamics in ``model.zarr``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from automfm_hpc.cell_response_fit import FittedResponse, fit_response
 from automfm_hpc.dynamics import Dynamics, instant_pathways
 from automfm_hpc.dynamics_plan import POINTS, ResponsePlan, plan_responses
 from automfm_hpc.errors import MeanFieldError, SimulationError
+from automfm_hpc.measured_swings import fit_swings, irregularity, measure_swings
 from automfm_hpc.network import Population
 from automfm_hpc.plan import Plan
 from automfm_hpc.provenance import write_json
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 NO_ADAPTATION = 10.0  # ms: where tau is looked for in cells without adaptation
 SILENT = {"lag": 1.0, "adaptation": 1.0, "slow": NO_ADAPTATION, "irregularity": 1.0}  # of a population never measured
-LEAST_CV = 0.05
 
 
 def measure_dynamics(run: Run, pool: Any, log: Log, points: int = POINTS) -> dict[str, Any] | None:
@@ -71,6 +72,12 @@ def measure_dynamics(run: Run, pool: Any, log: Log, points: int = POINTS) -> dic
             _report_failures(store, log)
             model = MeanField.load(run.folder)
             result = fit_dynamics(run, plan, store)
+    experiment = measure_swings(run, plan, pool, log)
+    with on_root(pool) as root:
+        if root:
+            assert result is not None
+            if experiment is not None:
+                result["swings"] = fit_swings(run, plan, model, experiment, cell_response(result))
             write_json(run.dynamics, result)
             dynamics = replace(Dynamics.of_synapses(plan.parameters), cell=cell_response(result))
             replace(model, dynamics=dynamics).save(run.model)
@@ -123,11 +130,11 @@ def fit_dynamics(run: Run, plan: Plan, store: Any) -> dict[str, Any]:
             response, error = _beyond_synapses(store, tasks, axes, pathways)
             if np.isfinite(error).all(axis=1).any():
                 fitted = fit_response(frequency, response, error, slow)
-                cv = _irregularity(run, cell.population, cell.axes, next(iter(tasks.values())).rates)
+                cv = irregularity(run, cell.population, cell.axes, next(iter(tasks.values())).rates)
                 rows.append(_row(rate, fitted, cv, cell.axes))
         found[cell.population] = rows
         first += len(cell.axes)
-    return {"plan": plan.id, "populations": found}
+    return {"plan": plan.id, "axes": {c.population: list(c.axes) for c in plan.parameters.cells}, "populations": found}
 
 
 def _beyond_synapses(store: Any, tasks: Mapping[int, Any], axes: range, pathways: Any) -> tuple[Any, FloatArray]:
@@ -151,15 +158,6 @@ def adaptation_time(population: Population) -> float:
     return p["tau_w"] if p.get("a") or p.get("b") else NO_ADAPTATION
 
 
-def _irregularity(run: Run, population: str, axes: Sequence[str], rates: Sequence[float]) -> float:
-    """CV of the intervals at the sampled grid point next to the input rates; too few intervals count as Poisson."""
-    import xarray
-
-    grid = xarray.open_zarr(run.rates, group=population, consolidated=False)
-    cv = float(grid["cv"].sel(dict(zip(axes, rates, strict=True)), method="nearest"))
-    return max(cv, LEAST_CV) if math.isfinite(cv) else 1.0
-
-
 def _row(rate: float, fitted: FittedResponse, cv: float, axes: Sequence[str]) -> dict[str, Any]:
     gains = {a: float(g) if math.isfinite(g) else None for a, g in zip(axes, fitted.gain, strict=True)}
     return {"rate": rate, "lag": fitted.lag, "adaptation": fitted.adaptation, "slow": fitted.slow, "irregularity": cv,
@@ -167,16 +165,28 @@ def _row(rate: float, fitted: FittedResponse, cv: float, axes: Sequence[str]) ->
 
 
 def cell_response(result: Mapping[str, Any]) -> CellResponse:
-    """What `fit_dynamics` found, as the model wants it; populations with fewer points repeat their last."""
-    most = max([1, *(len(rows) for rows in result["populations"].values())])
+    """What was found, as the model wants it: of large swings where they were measured, else of small changes.
+
+    Populations with fewer points repeat their last.
+    """
+    swings = result.get("swings", {})
+    chosen = {name: swings.get(name) or rows for name, rows in result["populations"].items()}
+    most = max([1, *(len(rows) for rows in chosen.values())])
     tables: dict[str, list[list[float]]] = {name: [] for name in FIELDS}
-    for rows in result["populations"].values():
+    felt: list[list[float]] = []
+    for name, rows in chosen.items():
         rates = [row["rate"] for row in rows] or [1.0]
         tables["knots"].append(rates + [rates[-1] + k + 1.0 for k in range(most - len(rates))])
-        for name, silent in SILENT.items():
-            values = [row[name] for row in rows] or [silent]
-            tables[name].append(values + values[-1:] * (most - len(values)))
-    return CellResponse(*(np.array(tables[name]) for name in FIELDS))
+        for field, silent in SILENT.items():
+            tables[field].append(_filled([row[field] for row in rows] or [silent], most))
+        for axis in result["axes"][name] if swings else ():
+            felt.append(_filled([row.get("sensitivity", {}).get(axis, 1.0) for row in rows] or [1.0], most))
+    more = {"sensitivity": np.array(felt)} if felt else {}
+    return CellResponse(*(np.array(tables[field]) for field in FIELDS), **more)
+
+
+def _filled(values: list[float], n: int) -> list[float]:
+    return values + values[-1:] * (n - len(values))
 
 
 def table(result: Mapping[str, Any]) -> str:

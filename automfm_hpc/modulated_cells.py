@@ -90,7 +90,7 @@ def measure(cell: Cell, source: str, rates: FloatArray, modulation: Multisine, l
     rng = np.random.default_rng(seed)
     inputs = draw_inputs(cell, length.cells, rng, heterogeneous)
     with nest_models.nest_failures(cell.population):
-        at_once = _cells_at_once(cell, rates, length, presynaptic)
+        at_once = cells_at_once(cell, rates, length, presynaptic)
         parts = [_spectra(cell, inputs.of(slice(a, a + at_once)), source, rates, modulation, length,
                           seed_for(seed, a), communicator, presynaptic)
                  for a in range(0, length.cells, at_once)]  # fmt: skip
@@ -120,7 +120,7 @@ def _spectra(cell: Cell, inputs: CellInputs, source: str, rates: FloatArray, mod
     start = np.ceil(length.transient / modulation.period) * modulation.period  # the modulation's phase 0
     times, values = _course(modulation, start - length.transient, length)
     for j in moved:
-        _modulate(nest, cell, j, nodes, inputs, times, values * rates[cell.axes.index(source)])
+        modulate(nest, cell, j, nodes, inputs, times, values * rates[cell.axes.index(source)])
     recorder = nest.Create("spike_recorder", params={"start": length.transient})
     nest.Connect(nodes, recorder)
     nest.Simulate(length.transient + length.window)
@@ -131,7 +131,7 @@ def _spectra(cell: Cell, inputs: CellInputs, source: str, rates: FloatArray, mod
     return fourier(who, when, n, length.window, modulation.frequency), counts
 
 
-def _cells_at_once(cell: Cell, rates: FloatArray, length: Length,
+def cells_at_once(cell: Cell, rates: FloatArray, length: Length,
                    presynaptic: Mapping[str, PresynapticStatistics]) -> int:
     per_cell = sum(cell.channels[j].K * rates[cell.channel_axis[j]] for j in explicit(cell, presynaptic))
     spikes = per_cell * (length.transient + length.window) / 1000.0
@@ -153,7 +153,7 @@ def _course(modulation: Multisine, phase: float, length: Length) -> tuple[FloatA
     return np.round(times, 6), values
 
 
-def _modulate(nest: Any, cell: Cell, j: int, nodes: Any, inputs: CellInputs, times: FloatArray,
+def modulate(nest: Any, cell: Cell, j: int, nodes: Any, inputs: CellInputs, times: FloatArray,
               rate: FloatArray) -> None:
     """Give channel j of every cell its arrivals, from one generator for each class of in-degrees."""
     events = inputs.events[:, j]

@@ -114,10 +114,10 @@ def draw_trains(
         pairs.append(members[which])
         steps.append(step)
     pair = np.concatenate(pairs)
-    return _merged(owner[pair], np.concatenate(steps), synapses[pair])
+    return merged(owner[pair], np.concatenate(steps), synapses[pair])
 
 
-def _merged(cell: IntArray, step: IntArray, synapses: FloatArray) -> Received:
+def merged(cell: IntArray, step: IntArray, synapses: FloatArray) -> Received:
     """Sorted by cell, then time; what arrives in the same step arrives together."""
     span = int(step.max(initial=0)) + 1
     key = cell * span + step

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from automfm_hpc.cell_response import CellResponse, Cells, at_rest, cells_of
+from automfm_hpc.cell_response import CellResponse, Cells, at_rest, cells_of, temper_all
 from automfm_hpc.cell_response import follow as follow_cells
 from automfm_hpc.events import (
     Events,
@@ -196,12 +196,12 @@ def integrate_filtered(
     state, memory = state_of(system, start, goal.c), memory_of(filters, system, rates)
     scheme, table, spread = scheme_of(system, h, method), np.ascontiguousarray(drive), goal.spread.copy()
     now, other, k = empty_response(system), empty_response(system), 0
-    immediate, inner = CellResponse.immediate(P), at_rest(start)
+    immediate, inner, habit = CellResponse.immediate(P), at_rest(start), memory.synaptic.copy()
     while True:
         follow = 1.0 - float(np.exp(-h / goal.tau))
         k = _march_filtered(system, scheme, filters, memory, cells is not None, cells or cells_of(immediate), inner,
-                            state, now, other, events, table, samples, covariances, order, method, every, k, h, goal,
-                            spread, moved, round(pause / h), follow)  # fmt: skip
+                            habit, state, now, other, events, table, samples, covariances, order, method, every, k, h,
+                            goal, spread, moved, round(pause / h), follow)  # fmt: skip
         if k < 0 or stationary is None:
             return Trace(samples, covariances, state.rate, state.c, events)
         rates = state.rate.copy()
@@ -226,8 +226,8 @@ def _move(
 @compiled
 def _march_filtered(
     system: System, scheme: Scheme, filters: Filters, memory: Memory, own: bool, cells: Cells, inner: FloatArray,
-    state: State, now: Response, other: Response, events: Events, drive: FloatArray, rates: FloatArray,
-    covariances: FloatArray, order: int, method: int, every: int, begin: int, h: float, goal: Fluctuations,
+    habit: FloatArray, state: State, now: Response, other: Response, events: Events, drive: FloatArray,
+    rates: FloatArray, covariances: FloatArray, order: int, method: int, every: int, begin: int, h: float, goal: Fluctuations,
     spread: FloatArray, moved: float, pause: int, follow: float,
 ) -> int:  # fmt: skip
     """Steps from `begin` on; return the step at which rates had moved away from the goal's, or -1 at the end."""
@@ -240,6 +240,8 @@ def _march_filtered(
     set_inputs(rate, P, drive[begin])
     for k in range(begin, n_step + 1):
         read(memory, now.nu)
+        if own:
+            temper_all(system, cells, inner, habit, now.nu, h)
         watch_domain(system, now.nu, k, events.outside)
         bad = respond_into(system, now)
         if order == 2:

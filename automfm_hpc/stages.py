@@ -63,6 +63,10 @@ class Run:
         return self.folder / "response.zarr"
 
     @property
+    def isolated(self) -> Path:
+        return self.folder / "isolated.zarr"
+
+    @property
     def dynamics(self) -> Path:
         return self.folder / "dynamics.json"
 
@@ -149,10 +153,11 @@ def prepare(run: Run, network: Network) -> None:
 
 
 def spike(run: Run, experiment: Experiment, pool: Any, log: Log, store: Path | None = None,
-          distribute: bool = False) -> Any:
+          distribute: bool = False, run_trial: Callable[..., Any] | None = None, what: str = "spiking network") -> Any:
     """Run the missing trials of an experiment; their dataset on every rank.
 
     Every rank runs trials of its own or, with `distribute`, all ranks run one trial after the other together.
+    `run_trial` (by default `experiment.simulate_trial`) is given the experiment and a trial, and runs `what`.
 
     Raises
     ------
@@ -171,15 +176,16 @@ def spike(run: Run, experiment: Experiment, pool: Any, log: Log, store: Path | N
         if root:
             tasks = TrialStore.create(path, experiment).missing()
             if tasks:
-                log(f"spiking network: {len(tasks)} of {len(experiment.trials())} trials to do")
+                log(f"{what}: {len(tasks)} of {len(experiment.trials())} trials to do")
                 prepare_nest(experiment.network, log)
     tasks = pool.bcast(tasks)
     trials = TrialStore.open(path, experiment)
-    report = progress("spiking network") if tasks else None
+    report = progress(what) if tasks else None
     if distribute:
         run_together(experiment, tasks, pool, trials.write, report)
     else:
-        map_tasks(pool, partial(simulate_trial, experiment, communicator=own_communicator(pool)), tasks, trials.write,
+        one = partial(run_trial or simulate_trial, experiment, communicator=own_communicator(pool))
+        map_tasks(pool, one, tasks, trials.write,
                   on_failure=lambda task, error: trials.fail(task, str(error)), report=report)
     failures = trials.failures()
     if failures:

@@ -1,0 +1,117 @@
+"""The second half of the dynamics stage: isolated cells follow the network's own swings, and what is fitted to that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automfm_hpc.cell_response import CellResponse
+from automfm_hpc.dynamics import Dynamics
+from automfm_hpc.dynamics_plan import LEAST_RATE
+from automfm_hpc.experiment import BIN, Experiment, Trial
+from automfm_hpc.plan import Plan
+from automfm_hpc.stages import Log, Run, spike
+from automfm_hpc.swing_fit import Course, FittedSwing, fit_swing
+
+if TYPE_CHECKING:
+    from automfm_hpc.mean_field import MeanField
+
+FloatArray = NDArray[np.float64]
+LEAST_CV = 0.05
+APART = 0.02  # working points whose rates are nearer than that part of them are one
+
+
+def measure_swings(run: Run, plan: Plan, pool: Any, log: Log) -> Experiment | None:
+    """Let isolated cells follow every trial of the network on all ranks.
+
+    Returns
+    -------
+    Experiment or None
+        The network's; None if it was never run.
+    """
+    experiment: Experiment | None = pool.bcast(_recorded(run, plan, log) if pool.is_root else None)
+    if experiment is not None:
+        spike(run, experiment, pool, log, run.isolated, run_trial=partial(_isolated, plan, run.spiking),
+              what="isolated cells")
+    return experiment
+
+
+def _recorded(run: Run, plan: Plan, log: Log) -> Experiment | None:
+    if run.spiking.exists():
+        return Experiment.read(run.spiking, plan.network)
+    log("dynamics: no spiking network has been run; large swings are taken to be followed like small changes")
+    return None
+
+
+def _isolated(plan: Plan, recorded: Path, experiment: Experiment, trial: Trial,
+              communicator: int | None = None) -> dict[str, NDArray[Any]]:
+    from automfm_hpc.swings import simulate_isolated
+
+    return simulate_isolated(plan, recorded, experiment, trial, communicator)
+
+
+def fit_swings(run: Run, plan: Plan, model: MeanField, experiment: Experiment,
+               known: CellResponse) -> dict[str, list[dict[str, Any]]]:
+    """Lag, adaptation and sensitivities of every population under the network's swings, as plain data.
+
+    `known` is what small changes showed.
+    """
+    from automfm_hpc.store import TrialStore
+
+    alone = TrialStore.open(run.isolated, experiment).dataset()["activity"]
+    synapses, found = Dynamics.of_synapses(plan.parameters), {}
+    sent = [[_sent(run, plan, model, experiment, Trial(k, s)) for s in range(experiment.seeds)]
+            for k in range(len(experiment.protocols))]
+    for i, cell in enumerate(plan.parameters.cells):
+        rows = []
+        for k, courses in enumerate(sent):
+            followed = alone.isel(protocol=k).sel(name=cell.population).transpose("seed", "time").values
+            mean = np.mean([c.mean(axis=0) for c in courses], axis=0)
+            if min(mean[i], followed.mean()) < LEAST_RATE:
+                continue
+            fitted = fit_swing(model.system, synapses, i, [Course(*c) for c in zip(courses, followed, strict=True)],
+                               known.one(i, mean[i]), BIN)
+            first, last = model.system.axis_start[i], model.system.axis_start[i + 1]
+            cv = irregularity(run, cell.population, cell.axes, mean[model.system.axes[first:last]].tolist())
+            rows.append(_row(fitted, cv, cell.axes))
+        found[cell.population] = _apart(rows)
+    return found
+
+
+def _sent(run: Run, plan: Plan, model: MeanField, experiment: Experiment, trial: Trial) -> FloatArray:
+    """Activities (Hz) of populations and inputs in one trial of the network, run-up included: (n_bin, M)."""
+    from automfm_hpc.swings import recorded_courses, run_up, with_run_up
+
+    courses = recorded_courses(run.spiking, experiment, trial)
+    return np.column_stack([with_run_up(courses[name], run_up(plan)) for name in (*model.populations, *model.inputs)])
+
+
+def irregularity(run: Run, population: str, axes: Sequence[str], rates: Sequence[float]) -> float:
+    """CV of the intervals at the sampled grid point next to the input rates; too few intervals count as Poisson."""
+    import xarray
+
+    grid = xarray.open_zarr(run.rates, group=population, consolidated=False)
+    cv = float(grid["cv"].sel(dict(zip(axes, rates, strict=True)), method="nearest"))
+    return max(cv, LEAST_CV) if math.isfinite(cv) else 1.0
+
+
+def _row(fitted: FittedSwing, cv: float, axes: Sequence[str]) -> dict[str, Any]:
+    row = {"rate": fitted.rate, "lag": fitted.lag, "adaptation": fitted.adaptation, "slow": fitted.slow,
+           "irregularity": cv, "sensitivity": dict(zip(axes, map(float, fitted.sensitivity), strict=True)),
+           "error": fitted.error, "explained": fitted.explained, "explained_before": fitted.before}
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+
+
+def _apart(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """In the order of their rates; of two that are nearly equal the lower one."""
+    kept: list[dict[str, Any]] = []
+    for row in sorted(rows, key=lambda row: float(row["rate"])):
+        if not kept or row["rate"] > kept[-1]["rate"] * (1.0 + APART):
+            kept.append(row)
+    return kept

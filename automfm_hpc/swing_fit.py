@@ -1,0 +1,184 @@
+"""From isolated cells under the network's swings to the numbers of `cell_response` that hold for large changes.
+
+The courses that the sources had are given to the model's equations, one population at a time, and lag, adaptation,
+its time constant and the sensitivity to each source are fitted to the mean course of the isolated cells. What was
+measured with small changes (`cell_response_fit`) is the prior: where a network does not swing, or few cells say little,
+it stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from automfm_hpc.cell_response import Cells, at_rest, follow, temper
+from automfm_hpc.cell_response_fit import LAGS, RHOS, SLOWS
+from automfm_hpc.dynamics import Dynamics
+from automfm_hpc.filters import Filters, Memory, advance, filters_of, memory_of, read
+from automfm_hpc.response import Response, System, compiled, empty_response, respond_into
+from automfm_hpc.spikes import smooth
+
+FloatArray = NDArray[np.float64]
+STEP = 0.5  # ms
+KERNEL = 3.0  # ms: synapses pass nothing faster on, so no fit is judged by it
+DELAY = 1.0  # ms from a source to isolated cells
+SENSITIVITIES = (0.1, 2.0)
+PRIOR_SENSITIVITY, PRIOR_RHO, PRIOR_LAG, PRIOR_SLOW = 0.3, 0.3, 0.5, 0.5  # standard deviations; of logarithms of times
+MODEL_ERROR = 0.1  # of the course's standard deviation: what these equations cannot follow
+FASTEST = 1000.0  # Hz
+
+
+class Course(NamedTuple):
+    """One trial: activities of all sources (n_bin, M) in Hz, run-up included, and the isolated cells' (n_window,)."""
+
+    sent: FloatArray
+    target: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class FittedSwing:
+    """One population at one working point.
+
+    Parameters
+    ----------
+    rate : float
+        Of the isolated cells (Hz).
+    lag, slow : float
+        ms.
+    adaptation : float
+    sensitivity : (n_axis,) array
+    error : float
+        Mean rate of the equations over the isolated cells' minus 1.
+    explained, before : float
+        Part of the variance of the isolated cells' course that the equations explain, both smoothed with KERNEL, and
+        the part that they explained with the numbers of small changes.
+    """
+
+    rate: float
+    lag: float
+    adaptation: float
+    slow: float
+    sensitivity: FloatArray
+    error: float
+    explained: float
+    before: float
+
+
+def fit_swing(system: System, dynamics: Dynamics, population: int, courses: Sequence[Course], known: Sequence[float],
+              bin_ms: float, delay: float = DELAY) -> FittedSwing:
+    """Fit one population's numbers at one working point.
+
+    Parameters
+    ----------
+    system : System
+    dynamics : Dynamics
+        Its synapses.
+    population : int
+    courses : sequence of Course
+    known : three floats
+        Lag (ms), adaptation and its time constant (ms) of small changes.
+    bin_ms : float
+        ms.
+    delay : float
+        From a source to the isolated cells (ms).
+    """
+    first, last = system.axis_start[population], system.axis_start[population + 1]
+    arriving = [_arriving(system, dynamics, c.sent, bin_ms, delay)[:, first:last] for c in courses]
+    target = np.concatenate([c.target for c in courses])
+    width = 2.0 * np.sqrt(np.pi) * KERNEL / bin_ms  # bins that the kernel makes one of
+    chance = float(np.mean([_chance(c.target) for c in courses])) / width
+    scale = np.sqrt(width * max(chance + MODEL_ERROR**2 * float(smooth(target, KERNEL, bin_ms).var()), 1e-12))
+    one, n = _alone(system, population), last - first
+
+    def course(p: FloatArray) -> FloatArray:
+        return np.concatenate([_course(one, a, p, bin_ms)[-c.target.size :]
+                               for a, c in zip(arriving, courses, strict=True)])
+
+    prior = np.concatenate([np.ones(n), [np.log(known[0]), known[1], np.log(known[2])]])
+    known_to = np.concatenate([np.full(n, PRIOR_SENSITIVITY), [PRIOR_LAG, PRIOR_RHO, PRIOR_SLOW]])
+    low = np.concatenate([np.full(n, SENSITIVITIES[0]), [np.log(LAGS[0]), RHOS[0], np.log(SLOWS[0])]])
+    high = np.concatenate([np.full(n, SENSITIVITIES[1]), [np.log(LAGS[1]), RHOS[1], np.log(SLOWS[1])]])
+
+    def residuals(p: FloatArray) -> FloatArray:
+        return np.concatenate([smooth(course(p) - target, KERNEL, bin_ms) / scale, (p - prior) / known_to])
+
+    start, other = np.clip(prior, low + 1e-6, high - 1e-6), prior.copy()
+    other[:n], other[n + 1] = 0.7, known[1] + 0.5  # less of the swing, but more at once: the other likely minimum
+    tried = [least_squares(residuals, np.clip(s, low + 1e-6, high - 1e-6), bounds=(low, high), diff_step=1e-3,
+                           max_nfev=40) for s in (start, other)]  # fmt: skip
+    found = min(tried, key=lambda fit: float(fit.cost)).x
+
+    def explained(p: FloatArray) -> float:
+        missed = smooth(course(p) - target, KERNEL, bin_ms)
+        return 1.0 - float(missed.var()) / max(float(smooth(target, KERNEL, bin_ms).var()), 1e-12)
+
+    error = float(course(found).mean() / max(target.mean(), 1e-9) - 1.0)
+    return FittedSwing(float(target.mean()), float(np.exp(found[n])), float(found[n + 1]), float(np.exp(found[n + 2])),
+                       found[:n], error, explained(found), explained(start))
+
+
+def _chance(course: FloatArray) -> float:
+    """Variance (Hz^2) of what differs at random from bin to bin, from second differences: rates are smooth in a bin."""
+    return float((np.diff(course, 2) ** 2).mean() / 6.0)
+
+
+def _alone(system: System, i: int) -> System:
+    """The system of one population, whose inputs stand in the order of its axes."""
+    n = system.axis_start[i + 1] - system.axis_start[i]
+    part, numbers = (slice(s[i], s[i + 1]) for s in (system.int_start, system.float_start))
+    ints, floats = np.ascontiguousarray(system.ints[part]), np.ascontiguousarray(system.floats[numbers])
+    domain = np.ascontiguousarray(system.domain[system.axis_start[i] : system.axis_start[i + 1]])
+    return System(ints, np.array([0, ints.size]), floats, np.array([0, floats.size]), np.arange(1, n + 1),
+                  np.array([0, n]), domain, np.ones(n + 1), np.full(n + 1, np.inf))
+
+
+def _arriving(system: System, dynamics: Dynamics, sent: FloatArray, bin_ms: float, delay: float) -> FloatArray:
+    """Rates (Hz) of all axes behind synapses, after each step: (n_step, n_axis)."""
+    even = Dynamics(dynamics.axis, dynamics.weight, np.full(dynamics.delay.size, delay), dynamics.tau_syn,
+                    dynamics.poles)
+    filters = filters_of(even, system, STEP)
+    held = round(bin_ms / STEP)
+    out = np.empty((len(sent) * held, system.axes.size))
+    _filter(filters, memory_of(filters, system, sent.mean(axis=0)), np.ascontiguousarray(sent), held, out)
+    return out
+
+
+@compiled
+def _filter(filters: Filters, memory: Memory, sent: FloatArray, held: int, out: FloatArray) -> None:
+    for k in range(out.shape[0]):
+        advance(filters, memory, sent[k // held], k)
+        read(memory, out[k])
+
+
+def _course(one: System, arriving: FloatArray, p: FloatArray, bin_ms: float) -> FloatArray:
+    """Rates (Hz) of the population alone, in bins, with these sensitivities, lag, adaptation and time constant."""
+    n = arriving.shape[1]
+    row = [np.array([[value]]) for value in (1.0, np.exp(p[n]), p[n + 1], np.exp(p[n + 2]), 1.0)]
+    cells = Cells(row[0], row[1], row[2], row[3], row[4], np.ascontiguousarray(p[:n, None]))
+    out = np.empty(len(arriving))
+    _follow(one, cells, np.ascontiguousarray(arriving), empty_response(one), out)
+    return np.asarray(out.reshape(-1, round(bin_ms / STEP)).mean(axis=1), float)
+
+
+@compiled
+def _follow(one: System, cells: Cells, arriving: FloatArray, work: Response, out: FloatArray) -> None:
+    n, nu = arriving.shape[1], np.zeros(1)
+    habit = np.zeros(n)
+    for a in range(n):
+        habit[a] = arriving[:, a].mean()
+        work.nu[a] = habit[a]
+    respond_into(one, work)
+    nu[0] = work.F[0]
+    inner = at_rest(nu)
+    for k in range(arriving.shape[0]):
+        for a in range(n):
+            work.nu[a] = arriving[k, a]
+        temper(cells, 0, 0, n, inner[0, 0], habit, work.nu, STEP)
+        respond_into(one, work)
+        follow(cells, 0, work.F[0], FASTEST, STEP, nu, inner)
+        out[k] = nu[0]

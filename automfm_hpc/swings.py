@@ -1,0 +1,152 @@
+"""Isolated cells under the network's own swings, in NEST: how populations follow them, with no loop closed.
+
+Small sinusoids (`modulated_cells`) tell how cells answer small changes. Populations of a resonating network swing
+between silence and several times their mean, and what cells make of that is measured here: they stand alone, with the
+inputs that transfer functions are sampled with, but every source is as active, millisecond by millisecond, as it was in
+a trial of the network. Poisson inputs get that course as their rate; trains of single presynaptic cells run on their
+population's clock (`trains.Clock`). The mean over the cells is a course free of the network's chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automfm_hpc import nest_models
+from automfm_hpc.afferents import draw_senders, send
+from automfm_hpc.experiment import BIN, Experiment, Trial, reduced
+from automfm_hpc.modulated_cells import Length, cells_at_once, modulate
+from automfm_hpc.plan import Plan
+from automfm_hpc.presynaptic import PresynapticStatistics, Received, merged, statistics_of
+from automfm_hpc.provenance import seed_for
+from automfm_hpc.remap import Cell
+from automfm_hpc.simulate import build_cells, connect_trains, draw_inputs, reset_kernel
+from automfm_hpc.spikes import Spikes
+from automfm_hpc.trains import BLUR, Clock
+
+FloatArray = NDArray[np.float64]
+CELLS = 512  # of each population and trial
+RARE, MOST_RARE = 12.0, 4.0  # Hz: slower populations get more cells in proportion, up to so many times
+RUN_UP = 300.0  # ms before the window; longer where the plan's transient is
+
+
+def cells_for(rate: float) -> int:
+    """How many cells of a population of that rate (Hz) are isolated."""
+    return round(CELLS * min(max(RARE / max(rate, 1e-9), 1.0), MOST_RARE))
+
+
+def run_up(plan: Plan) -> float:
+    """ms, whole bins, that cells live before what they do is kept."""
+    return float(np.ceil(max(RUN_UP, plan.sampling.transient)))
+
+
+def with_run_up(course: FloatArray, before: float) -> FloatArray:
+    """A course (n_bin,) with its end played before its beginning for `before` ms."""
+    n = round(before / BIN)
+    return np.concatenate([np.resize(course[::-1], n)[::-1], course])
+
+
+def simulate_isolated(plan: Plan, recorded: Path, experiment: Experiment, trial: Trial,
+                      communicator: int | None = None) -> dict[str, NDArray[Any]]:
+    """Every population's cells alone, under the swings of one trial of the network.
+
+    Parameters
+    ----------
+    plan : Plan
+    recorded : Path
+        The network's trials.
+    experiment : Experiment
+        Theirs.
+    trial : Trial
+    communicator : int, optional
+        For a NEST built with MPI: Fortran handle of a communicator of one rank.
+
+    Returns
+    -------
+    dict
+        As `experiment.simulate_trial`, of isolated cells; nothing of the inputs.
+    """
+    from automfm_hpc.spiking import Recording, Timing
+
+    courses = recorded_courses(recorded, experiment, trial)
+    before = run_up(plan)
+    spikes = {name: Spikes(np.zeros(0, np.int64), np.zeros(0), 1, experiment.bins * BIN) for name in experiment.names}
+    for cell in plan.parameters.cells:
+        n = cells_for(float(courses[cell.population].mean()))
+        seed = seed_for(plan.seed, "isolated", cell.population, trial.protocol, trial.seed)
+        heard = {name: with_run_up(courses[name], before) for name in cell.axes}
+        spikes[cell.population] = follow_courses(cell, heard, before, n, seed, plan.sampling.dt, communicator,
+                                                 plan.sampling.heterogeneous, statistics_of(plan.presynaptic))
+    return reduced(experiment, Recording(spikes, Timing(0.0, 0.0, 0.0, 0.0, 0.0), ()))
+
+
+def recorded_courses(recorded: Path, experiment: Experiment, trial: Trial) -> dict[str, FloatArray]:
+    """Activity (Hz) of every source in one trial of the network, (n_bin,) each; private inputs are constant."""
+    from automfm_hpc.store import TrialStore
+
+    kept = TrialStore.open(recorded, experiment).dataset()["activity"]
+    activity = kept.isel(protocol=trial.protocol, seed=trial.seed).transpose("name", "time").values
+    background = experiment.protocols[trial.protocol].background
+    constant = {name: np.full(experiment.bins, rate) for name, rate in background.items()}
+    return constant | dict(zip(experiment.names, np.asarray(activity, float), strict=True))
+
+
+def follow_courses(
+    cell: Cell, courses: Mapping[str, FloatArray], before: float, n: int, seed: int, dt: float,
+    communicator: int | None = None, heterogeneous: bool = True,
+    presynaptic: Mapping[str, PresynapticStatistics] | None = None,
+) -> Spikes:  # fmt: skip
+    """Spikes of n isolated cells whose sources have these courses (Hz in bins of BIN), after the first `before` ms.
+
+    What a source does arrives 1 ms later, whatever the network's delays.
+    """
+    known = presynaptic or {}
+    mean = np.array([courses[name].mean() for name in cell.axes])
+    length = Length(n, before, len(courses[cell.axes[0]]) * BIN - before, dt)
+    at_once, cells, times = cells_at_once(cell, mean, length, known), [], []
+    rng = np.random.default_rng(seed)
+    inputs = draw_inputs(cell, n, rng, heterogeneous)
+    with nest_models.nest_failures(cell.population):
+        for a in range(0, n, at_once):
+            some = inputs.of(slice(a, a + at_once))
+            nest = reset_kernel(seed_for(seed, a), dt, communicator)
+            m = len(some.pairs)
+            senders = draw_senders(cell, some, np.tile(mean, (m, 1)), known, rng)
+            reaching = send(senders, before + length.window, dt, rng)
+            nodes = build_cells(nest, cell, np.zeros_like(reaching.arrivals), some.quantum, dt)
+            for j, source in enumerate(cell.axes[k] for k in cell.channel_axis):
+                if j in reaching.trains:
+                    clock = course_clock(courses[source], dt)
+                    connect_trains(nest, cell, nodes, j, on_clock(reaching.trains[j], clock, rng), dt)
+                elif mean[cell.channel_axis[j]] > 0:
+                    at = np.maximum(np.arange(len(courses[source])) * BIN, dt)
+                    events = some.events.copy()
+                    events[:, j] = reaching.arrivals[:, j] / mean[cell.channel_axis[j]]
+                    modulate(nest, cell, j, nodes, replace(some, events=events), at, courses[source])
+            recorder = nest.Create("spike_recorder", params={"start": before})
+            nest.Connect(nodes, recorder)
+            nest.Simulate(before + length.window)
+            events = recorder.get("events")
+            cells.append(np.asarray(events["senders"]).astype(np.int64) - nodes[0].global_id + a)
+            times.append(np.asarray(events["times"], float) - before)
+    return Spikes(np.concatenate(cells), np.concatenate(times), n, length.window)
+
+
+def course_clock(course: FloatArray, dt: float) -> Clock:
+    """The clock of a population with this activity (Hz in bins of BIN)."""
+    from scipy.ndimage import gaussian_filter1d
+
+    fine = np.repeat(course, round(BIN / dt))
+    passed = np.concatenate([[0.0], np.cumsum(gaussian_filter1d(fine, BLUR / dt, mode="nearest") + 1e-9)])
+    return Clock(passed / passed[-1], 1.0)
+
+
+def on_clock(trains: Received, clock: Clock, rng: np.random.Generator) -> Received:
+    """Trains of even time, read on a clock of as many steps."""
+    return merged(trains.cell, clock.read(trains.step, rng), trains.synapses)
+
