@@ -201,4 +201,20 @@ def table(result: Mapping[str, Any]) -> str:
                          f"{row['slow']:8.0f}{row['irregularity']:6.2f}{row['chi2']:7.1f}  {gain}")
         if not rows:
             lines.append(f"{name:<12}   never fires at the working points: taken to answer at once")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_swings_table(result.get("swings", {}))])
+
+
+def _swings_table(swings: Mapping[str, Any]) -> list[str]:
+    if not swings:
+        return []
+    lines = ["", "the same under the network's own swings, which the model uses; sensitivity to a swing, by source; R2: part",
+             "of the isolated cells' course that the equations explain, and explained with the numbers above",
+             f"{'population':<12}{'rate Hz':>8}{'T ms':>8}{'rho':>7}{'tau ms':>8}{'CV':>6}{'rate %':>8}{'R2':>7}{'above':>7}"
+             "  sensitivity"]
+    for name, rows in swings.items():
+        for k, row in enumerate(rows):
+            felt = "  ".join(f"{a} {s:.2f}" for a, s in row["sensitivity"].items())
+            lines.append(f"{name if k == 0 else '':<12}{row['rate']:8.1f}{row['lag']:8.2f}{row['adaptation']:7.2f}"
+                         f"{row['slow']:8.0f}{row['irregularity']:6.2f}{100.0 * row['error']:+8.1f}"
+                         f"{row['explained']:7.2f}{row['explained_before']:7.2f}  {felt}")
+    return lines

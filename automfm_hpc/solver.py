@@ -227,8 +227,8 @@ def _move(
 def _march_filtered(
     system: System, scheme: Scheme, filters: Filters, memory: Memory, own: bool, cells: Cells, inner: FloatArray,
     habit: FloatArray, state: State, now: Response, other: Response, events: Events, drive: FloatArray,
-    rates: FloatArray, covariances: FloatArray, order: int, method: int, every: int, begin: int, h: float, goal: Fluctuations,
-    spread: FloatArray, moved: float, pause: int, follow: float,
+    rates: FloatArray, covariances: FloatArray, order: int, method: int, every: int, begin: int, h: float,
+    goal: Fluctuations, spread: FloatArray, moved: float, pause: int, follow: float,
 ) -> int:  # fmt: skip
     """Steps from `begin` on; return the step at which rates had moved away from the goal's, or -1 at the end."""
     system, scheme, state = bare_system(system), bare_scheme(scheme), bare_state(state)

@@ -1,0 +1,163 @@
+"""Isolated cells under given courses in real NEST, against what must come out; fits against equations that made the data."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from automfm_hpc import MeanField, Network, stages
+from automfm_hpc.cell_response import HABIT, CellResponse, cells_of, temper
+from automfm_hpc.dynamics import Dynamics
+from automfm_hpc.experiment import Trial, working_experiment
+from automfm_hpc.linear_response import rate_response
+from automfm_hpc.measured_dynamics import measure_dynamics, table
+from automfm_hpc.mesoscopic import driven, realizations
+from automfm_hpc.network import Distribution
+from automfm_hpc.plan import make_plan
+from automfm_hpc.pools import Serial
+from automfm_hpc.presynaptic import PresynapticStatistics
+from automfm_hpc.rate_models import RateModel
+from automfm_hpc.remap import Cell, Channel
+from automfm_hpc.spikes import activity, smooth
+from automfm_hpc.stages import Run
+from automfm_hpc.swing_fit import DELAY, Course, fit_swing
+from automfm_hpc.swings import follow_courses, recorded_courses, with_run_up
+
+BEFORE = 100.0
+TIME = np.arange(1000) + 0.5
+WAVE = np.maximum(12.0 + 18.0 * np.sin(2e-3 * np.pi * 9.0 * TIME), 0.0)  # silent for part of each period
+
+
+def relay(K: float, sd: float = 0.0) -> Cell:
+    """Cells that fire whenever anything arrives."""
+    parameters = {"V_th": 10.0, "V_reset": 0.0, "E_L": 0.0, "tau_m": 1.0, "C_m": 1.0, "t_ref": 0.1, "V_m": 0.0}
+    channel = Channel("s", "s", ("s->cell",), Distribution(K, sd), Distribution(1.0, 0.0), 50.0, None, None, 1.0)
+    return Cell("relay", "iaf_psc_delta", parameters, (channel,))
+
+
+@pytest.mark.parametrize("known", [{}, {"s": PresynapticStatistics("s", (12.0,), (0.5,), (0.4,))}],
+                         ids=["Poisson", "trains on a clock"])  # fmt: skip
+def test_relays_fire_in_the_course_of_their_sources(known):
+    """Of K sources each at the course's rate, DELAY later: whatever the regularity of single trains."""
+    spikes = follow_courses(relay(4.0, 1.0), {"s": with_run_up(WAVE, BEFORE)}, BEFORE, 1500, 3, 0.1, None, True, known)
+    found = smooth(activity(spikes)[None], 3.0)[0]
+    shift = int(DELAY)
+    wanted = smooth(4.0 * np.concatenate([WAVE[-shift:], WAVE[:-shift]])[None], 3.0)[0]
+    noise = np.sqrt(wanted.mean() * 1000.0 / 1500 / (2 * np.sqrt(np.pi) * 3.0))
+    assert np.sqrt(((found - wanted) ** 2).mean()) < 3.0 * noise + 0.02 * wanted.max()
+    assert found.mean() == pytest.approx(wanted.mean(), rel=0.03)
+    assert found[wanted < 0.1].max(initial=0.0) < 2.0 < 0.05 * found.max()
+
+
+def test_the_end_of_a_course_runs_up_to_its_beginning():
+    course = np.arange(5.0)
+    assert with_run_up(course, 2.0).tolist() == [3, 4, 0, 1, 2, 3, 4]
+    assert with_run_up(course, 7.0).tolist() == [3, 4, 0, 1, 2, 3, 4, 0, 1, 2, 3, 4]
+
+
+# --- sensitivity ----------------------------------------------------------------------------------
+
+
+def response(sensitivity: float, lag: float = 2.0, rho: float = 1.8, slow: float = 40.0) -> CellResponse:
+    one = np.ones((1, 1))
+    return CellResponse(10.0 * one, lag * one, rho * one, slow * one, one, sensitivity * one)
+
+
+def model(sensitivity: float, **numbers: float) -> MeanField:
+    tf = RateModel("A", ("s",), np.array([[0.0, 200.0]]), np.array([1.3]), 5.0, "linear")
+    synapse = Dynamics(np.array([0]), np.ones(1), np.ones(1), np.array([4.0]), np.array([2]),
+                       response(sensitivity, **numbers))
+    return MeanField(("A",), ("s",), (tf,), np.array([np.inf, np.inf]), 3.5, {}, synapse)
+
+
+def test_lasting_rates_pass_whole_and_swings_in_part():
+    cells, habit = cells_of(response(0.6)), np.array([10.0])
+    for k in range(round(20 * HABIT)):
+        rate = np.array([30.0])
+        temper(cells, 0, 0, 1, 10.0, habit, rate, 1.0)
+        if k == 0:
+            assert rate[0] == pytest.approx(10.0 + 0.6 * 20.0)
+    assert rate[0] == pytest.approx(30.0)
+
+
+def test_no_sensitivities_are_sensitivities_of_one():
+    whole = model(1.0)
+    cell = replace(whole.dynamics.cell, sensitivity=np.zeros((0, 1)))
+    bare, sent = replace(whole, dynamics=replace(whole.dynamics, cell=cell)), {"A": 0 * WAVE, "s": WAVE}
+    assert driven(whole, sent, 1.0) == pytest.approx(driven(bare, sent, 1.0), rel=1e-12)
+    again = Dynamics.from_arrays(bare.dynamics.to_arrays())
+    assert again.cell.sensitivity.shape == (0, 1)
+
+
+@pytest.mark.parametrize("frequency", [1.0, 8.0, 40.0])
+def test_small_sinusoids_pass_as_the_linear_theory_says(frequency):
+    """Stepped equations against pathway, sensitivity and response of the cells in the frequency domain."""
+    m = model(0.6)
+    time = np.arange(0.0, 6.0, 1e-3)
+    drive = np.column_stack([time, 20.0 + 0.5 * np.sin(2.0 * np.pi * frequency * time)])
+    course = realizations(m, {"s": drive}, duration=6.0, trials=1, dt=0.05, noise=False)["rate"].values[3000:, 0]
+    turn = np.exp(-2j * np.pi * frequency * (3.0 + (np.arange(3000) + 0.5) * 1e-3))
+    found = 2j * ((course - course.mean()) * turn).mean() / 0.5
+    wanted = rate_response(m.system, m.dynamics, np.array([31.0, 20.0]), [frequency])[0, 0, 0]
+    assert found == pytest.approx(wanted, rel=0.02)
+
+
+# --- fits -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("sensitivity", "rho"), [(0.6, 1.8), (1.0, 2.5), (1.0, 1.0)])
+def test_a_fit_finds_the_numbers_that_made_the_course(sensitivity, rho):
+    """The course of finitely many cells under a broad swing; the fit starts elsewhere."""
+    rng = np.random.default_rng(5)
+    made = model(sensitivity, rho=rho)
+    made = replace(made, dynamics=replace(made.dynamics, delay=np.array([DELAY])))
+    courses = []
+    for _ in range(3):
+        white = smooth(rng.standard_normal((1, 1000)), 6.0)[0]
+        swing = np.maximum(20.0 + 8.0 * white / white.std(), 0.0)
+        sent = np.column_stack([np.zeros(1300), with_run_up(swing, 300.0)])
+        rate = driven(made, {"A": sent[:, 0], "s": sent[:, 1]}, 1.0)[300:, 0]
+        courses.append(Course(sent, rng.poisson(rate * 5.0) / 5.0))  # 5000 cells
+    fitted = fit_swing(made.system, made.dynamics, 0, courses, (1.0, 1.5, 60.0), 1.0)
+    assert fitted.sensitivity[0] * fitted.adaptation == pytest.approx(sensitivity * rho, rel=0.05)
+    assert fitted.adaptation == pytest.approx(rho, rel=0.12)
+    assert fitted.explained > 0.98 and abs(fitted.error) < 0.01
+
+
+def test_without_a_swing_what_was_known_stays():
+    made = model(1.0)
+    sent = np.column_stack([np.zeros(1300), np.full(1300, 20.0)])
+    target = np.random.default_rng(2).poisson(31.0 * 0.5, 1000) / 0.5  # 500 cells
+    fitted = fit_swing(made.system, made.dynamics, 0, [Course(sent, target)], (1.0, 1.5, 60.0), 1.0)
+    assert (fitted.lag, fitted.adaptation, fitted.slow) == pytest.approx((1.0, 1.5, 60.0), rel=0.15)
+    assert fitted.sensitivity == pytest.approx([1.0], abs=0.1)
+
+
+# --- the stage ------------------------------------------------------------------------------------
+
+
+def test_the_stage_lets_cells_follow_the_network_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    from pathlib import Path
+
+    network = Network.load(Path(__file__).parent / "data" / "two_cells.yaml")
+    run, said = Run(tmp_path / "run"), []
+    plan = make_plan(network, points=4)
+    stages.write_plan(run, replace(plan, sampling=replace(plan.sampling, precision=0.1, budget=20.0)))
+    stages.simulate(run, Serial(), said.append)
+    stages.fit(run, Serial(), said.append)
+    experiment = working_experiment(network, seeds=1, duration=300.0)
+    stages.spike(run, experiment, Serial(), said.append)
+    result = measure_dynamics(run, Serial(), said.append, points=1)
+    courses = recorded_courses(run.spiking, experiment, Trial(1, 0))
+    assert courses["Grain"].shape == (300,)
+    told = json.loads(run.dynamics.read_text("utf-8"))
+    assert told["swings"] == json.loads(json.dumps(result["swings"])) and "swings" in table(told)
+    kept = MeanField.load(run.folder).dynamics.cell
+    rows = [row for rows in told["swings"].values() for row in rows]
+    assert rows and all(0.1 <= s <= 2.0 for row in rows for s in row["sensitivity"].values())
+    assert kept.sensitivity.shape == (3, kept.knots.shape[1])
+    monkeypatch.setattr("automfm_hpc.swings.simulate_isolated", lambda *a, **k: pytest.fail("simulated again"))
+    assert measure_dynamics(run, Serial(), said.append, points=1) == result
