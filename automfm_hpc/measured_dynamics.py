@@ -207,10 +207,10 @@ def table(result: Mapping[str, Any]) -> str:
 def _swings_table(swings: Mapping[str, Any]) -> list[str]:
     if not swings:
         return []
-    lines = ["", "the same under the network's own swings, which the model uses; sensitivity to a swing, by source; R2: part",
-             "of the isolated cells' course that the equations explain, and explained with the numbers above",
-             f"{'population':<12}{'rate Hz':>8}{'T ms':>8}{'rho':>7}{'tau ms':>8}{'CV':>6}{'rate %':>8}{'R2':>7}{'above':>7}"
-             "  sensitivity"]
+    heads = (("rate Hz", 8), ("T ms", 8), ("rho", 7), ("tau ms", 8), ("CV", 6), ("rate %", 8), ("R2", 7), ("above", 7))
+    lines = ["", "the same under the network's own swings, which the model uses; sensitivity to a swing, by source;",
+             "R2: part of the isolated cells' course that the equations explain, and explained with the numbers above",
+             f"{'population':<12}{''.join(f'{h:>{width}}' for h, width in heads)}  sensitivity"]
     for name, rows in swings.items():
         for k, row in enumerate(rows):
             felt = "  ".join(f"{a} {s:.2f}" for a, s in row["sensitivity"].items())

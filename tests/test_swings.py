@@ -1,4 +1,4 @@
-"""Isolated cells under given courses in real NEST, against what must come out; fits against equations that made the data."""
+"""Isolated cells under given courses in real NEST; fits against the equations that made the data."""
 
 from __future__ import annotations
 
