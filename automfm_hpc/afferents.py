@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from automfm_hpc.presynaptic import PresynapticStatistics, Received, draw_trains, spread_rates
+from automfm_hpc.presynaptic import Drawn, PresynapticStatistics, Received, draw_trains
 from automfm_hpc.remap import Cell, CellInputs
 from automfm_hpc.wiring import whole_counts
 
@@ -29,21 +29,20 @@ class Pairs:
         Receiving cell.
     synapses : array
         Synapses of the pair.
-    rate, isi_cv : array
-        Hz; coefficient of variation of the intervals.
+    drawn : Drawn
+        What the presynaptic cells are like.
     """
 
     owner: IntArray
     synapses: FloatArray
-    rate: FloatArray
-    isi_cv: FloatArray
+    drawn: Drawn
 
     def of(self, chosen: IntArray, size: int) -> Pairs:
         """Those of some of `size` cells, increasing, which are numbered anew."""
         number = np.full(size, -1)
         number[chosen] = np.arange(len(chosen))
         kept = number[self.owner] >= 0
-        return Pairs(number[self.owner][kept], self.synapses[kept], self.rate[kept], self.isi_cv[kept])
+        return Pairs(number[self.owner][kept], self.synapses[kept], self.drawn.of(kept))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,15 +73,15 @@ class Senders:
         for j in parts[0].pairs:
             some = [part.pairs[j] for part in parts]
             owner = np.concatenate([p.owner + a for p, a in zip(some, first, strict=False)])
-            rest = (np.concatenate([getattr(p, k) for p in some]) for k in ("synapses", "rate", "isi_cv"))
-            pairs[j] = Pairs(owner, *rest)
+            synapses = np.concatenate([p.synapses for p in some])
+            pairs[j] = Pairs(owner, synapses, Drawn.joined([p.drawn for p in some]))
         return Senders(np.concatenate([part.arrivals for part in parts]), pairs)
 
     def drive(self, cell: Cell, inputs: CellInputs) -> FloatArray:
         """Mean input of each cell and channel, peak size times arrivals per second, shape (n_cell, n_channel)."""
         total = self.arrivals * inputs.quantum
         for j, pairs in self.pairs.items():
-            sent = np.bincount(pairs.owner, pairs.synapses * pairs.rate, len(total))
+            sent = np.bincount(pairs.owner, pairs.synapses * pairs.drawn.rate, len(total))
             total[:, j] = cell.channels[j].weight * sent
         return total
 
@@ -140,13 +139,13 @@ def draw_senders(
     for j, channel in enumerate(cell.channels):
         if channel.source not in presynaptic:
             continue
-        rate_cv, isi_cv = presynaptic[channel.source].at(per_channel[:, j])
+        known = presynaptic[channel.source]
         if j in single:
             owner, synapses = _pairs(cell, inputs, j, rng)
-            drawn = spread_rates(per_channel[owner, j], rate_cv[owner], rng)
-            pairs[j] = Pairs(owner, synapses, drawn, isi_cv[owner])
+            pairs[j] = Pairs(owner, synapses, known.draw(per_channel[owner, j], rng))
             arrivals[:, j] = 0.0
         else:
+            rate_cv, _ = known.at(per_channel[:, j])
             spread = rate_cv / np.sqrt(np.maximum(inputs.pairs[:, j], 1.0))
             arrivals[:, j] *= np.maximum(1.0 + spread * rng.standard_normal(len(spread)), 0.0)
     return Senders(arrivals, pairs)
@@ -154,8 +153,7 @@ def draw_senders(
 
 def send(senders: Senders, duration: float, dt: float, rng: np.random.Generator) -> Afferents:
     """Draw the trains of the presynaptic cells; duration and dt in ms."""
-    trains = {j: draw_trains(p.rate, p.synapses, p.owner, p.isi_cv, duration, dt, rng)
-              for j, p in senders.pairs.items()}
+    trains = {j: draw_trains(p.drawn, p.synapses, p.owner, duration, dt, rng) for j, p in senders.pairs.items()}
     return Afferents(senders.arrivals, trains)
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from automfm_hpc.afferents import explicit
 from automfm_hpc.errors import StoreError, UsageError
+from automfm_hpc.exemplars import exemplars, pooled
 from automfm_hpc.network import Network
-from automfm_hpc.presynaptic import PresynapticStatistics
+from automfm_hpc.presynaptic import PresynapticStatistics, statistics_of
 from automfm_hpc.protocols import Protocol, constant
 from automfm_hpc.provenance import content_hash, seed_for
+from automfm_hpc.remap import remap
 
 if TYPE_CHECKING:
     from automfm_hpc.spiking import Recording
@@ -167,8 +170,8 @@ def simulate_trial(experiment: Experiment, trial: Trial, communicator: int | Non
     Returns
     -------
     dict
-        MEASURES, each (n_name,); activity (n_name, n_bin) in Hz; timing (5,): seconds of building, connecting,
-        presimulating, simulating, and MiB of memory.
+        MEASURES, each (n_name,); activity (n_name, n_bin) in Hz; exemplars (n_name, n_exemplar, 1 + n_level), see
+        `exemplars`; timing (5,): seconds of building, connecting, presimulating, simulating, and MiB of memory.
     """
     return reduced(experiment, record(experiment, trial, communicator))
 
@@ -179,6 +182,7 @@ def reduced(experiment: Experiment, recording: Recording) -> dict[str, NDArray[A
 
     values: dict[str, NDArray[Any]] = dict(spiking.measure(recording, experiment.names))
     values["activity"] = np.array([spikes.activity(recording.spikes[n], BIN) for n in experiment.names])
+    values["exemplars"] = np.array([exemplars(recording.spikes[n]) for n in experiment.names])
     t = recording.timing
     values["timing"] = np.array([t.build, t.connect, t.presimulate, t.simulate, t.memory])
     return values
@@ -219,11 +223,12 @@ def presynaptic_statistics(rates: Any, experiment: Experiment) -> tuple[Presynap
     """Spread of rates and regularity of every population that sends, over its mean rate, averaged over seeds.
 
     The spread is that of the rates themselves: the variance that counting spikes for so long adds, Fano factor times
-    rate over duration, is taken off. Cells too slow to show their regularity count as Poisson.
+    rate over duration, is taken off. Cells too slow to show their regularity count as Poisson. Sources that some target
+    hears one by one get exemplars, unless the trials were made before there were any.
     """
     seconds = experiment.protocols[0].whole / 1000.0
     senders = {p.source for p in experiment.network.projections}
-    found = []
+    found, cells = [], remap(experiment.network).cells
     for name in (n for n in experiment.network.population_names if n in senders):
         mean, sd, cv, fano = (rates[k].mean("seed").sel(name=name).values for k in ("rate", "rate_sd", "cv", "fano"))
         fires = mean > LEAST_RATE
@@ -233,6 +238,11 @@ def presynaptic_statistics(rates: Any, experiment: Experiment) -> tuple[Presynap
         rate_cv = np.sqrt(np.maximum(sd**2 - counted, 0.0))[fires] / mean[fires]
         order = np.unique(np.round(mean[fires], 4), return_index=True)[1]
         isi_cv = np.where(np.isfinite(cv), cv, 1.0)[fires]
-        columns = (mean[fires], rate_cv, isi_cv)
-        found.append(PresynapticStatistics(name, *(tuple(np.round(c[order], 4).tolist()) for c in columns)))
+        columns = (np.round(c[order], 4).tolist() for c in (mean[fires], rate_cv, isi_cv))
+        known = PresynapticStatistics(name, *map(tuple, columns))
+        if "exemplars" in rates and any(explicit(cell, statistics_of([known])) for cell in cells):
+            recordings = rates["exemplars"].sel(name=name).values[np.flatnonzero(fires)[order]]
+            each = zip(recordings, known.rate_cv, known.isi_cv, strict=True)
+            known = replace(known, exemplars=tuple(pooled(*numbers) for numbers in each))
+        found.append(known)
     return tuple(found)

@@ -49,6 +49,8 @@ def sampled_like(plan: Plan) -> str:
     known = plan.to_dict().get("presynaptic", [])
     if not any(x for p in known for x in p["rate_cv"]):
         return "mean rates"
+    if any(e["intervals"] for p in known for e in p.get("exemplars", ())):
+        return "all shifted"
     return "independent regular" if any(x < 1 for p in known for x in p["isi_cv"]) else "independent Poisson"
 
 

@@ -14,7 +14,7 @@ from automfm_hpc.description import load
 from automfm_hpc.errors import PlanError
 from automfm_hpc.experiment import presynaptic_statistics, working_experiment
 from automfm_hpc.plan import Plan, Sampling, make_plan
-from automfm_hpc.presynaptic import PresynapticStatistics, draw_trains, spread_rates
+from automfm_hpc.presynaptic import Drawn, PresynapticStatistics, draw_trains, spread_rates
 from automfm_hpc.remap import remap
 from automfm_hpc.simulate import draw_inputs, drive_cells, simulate_chunk
 from automfm_hpc.spikes import isi_cv
@@ -29,7 +29,7 @@ GOC = PresynapticStatistics("GoC", (10.0, 40.0), (0.8, 0.4), (0.6, 0.4))
 def test_trains_have_the_rate_and_the_regularity_asked_for(rate, cv, seed):
     n, duration = 60, 20000.0
     one = np.ones(n)
-    trains = draw_trains(rate * one, one, np.arange(n), cv * one, duration, 0.1, np.random.default_rng(seed))
+    trains = draw_trains(Drawn.gamma(rate * one, cv * one), one, np.arange(n), duration, 0.1, np.random.default_rng(seed))
     counted = trains.cell.size / n / duration * 1000.0
     error = cv * np.sqrt(rate / (n * duration / 1000.0))
     assert abs(counted - rate) < 5.0 * error + 2e-3 * rate  # two spikes in one step are one event
@@ -40,7 +40,7 @@ def test_trains_have_the_rate_and_the_regularity_asked_for(rate, cv, seed):
 def test_trains_start_in_equilibrium():
     n = 40000
     one = np.ones(n)
-    trains = draw_trains(50.0 * one, one, np.arange(n), 0.2 * one, 60.0, 0.1, np.random.default_rng(1))
+    trains = draw_trains(Drawn.gamma(50.0 * one, 0.2 * one), one, np.arange(n), 60.0, 0.1, np.random.default_rng(1))
     counts = np.histogram(trains.step * 0.1, np.arange(0.0, 61.0, 5.0))[0]
     expected = n * 50.0 * 0.005
     assert np.abs(counts / expected - 1.0).max() < 5.0 / np.sqrt(expected) + 0.01
@@ -48,7 +48,7 @@ def test_trains_start_in_equilibrium():
 
 def test_what_arrives_in_one_step_arrives_together():
     n = 50
-    trains = draw_trains(np.full(n, 400.0), np.full(n, 3.0), np.zeros(n, int), np.ones(n), 1000.0, 0.1,
+    trains = draw_trains(Drawn.gamma(np.full(n, 400.0), np.ones(n)), np.full(n, 3.0), np.zeros(n, int), 1000.0, 0.1,
                          np.random.default_rng(2))
     assert (np.diff(trains.step) > 0).all() and trains.synapses.max() >= 6.0
     assert trains.synapses.sum() / 3.0 == pytest.approx(n * 400.0, rel=0.03)
@@ -64,7 +64,7 @@ def test_rates_have_the_mean_and_spread_asked_for(mean, cv):
 
 
 def test_silent_sources_and_equal_rates():
-    nothing = draw_trains(np.zeros(4), np.ones(4), np.arange(4), np.ones(4), 1000.0, 0.1, np.random.default_rng(1))
+    nothing = draw_trains(Drawn.gamma(np.zeros(4), np.ones(4)), np.ones(4), np.arange(4), 1000.0, 0.1, np.random.default_rng(1))
     assert nothing.cell.size == 0
     assert (spread_rates(np.full(5, 7.0), np.zeros(5), np.random.default_rng(1)) == 7.0).all()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from automfm_hpc import folders
 from automfm_hpc.errors import StoreError
+from automfm_hpc.exemplars import EXEMPLARS
 from automfm_hpc.experiment import BIN, MEASURES, Experiment, Trial
+from automfm_hpc.intervals import LEVELS
 from automfm_hpc.store.layout import DAMAGE, DONE, FAILED, KEYS, TODO, codecs
 
 if TYPE_CHECKING:
@@ -74,11 +76,11 @@ class TrialStore:
                 if self._status(t) == FAILED]
 
     def write(self, trial: Trial, values: Mapping[str, NDArray[Any]]) -> None:
-        """Store a finished trial: every one of MEASURES, activity and timing; the status last."""
+        """Store a finished trial: every one of MEASURES, activity, exemplars and timing; the status last."""
         at = (trial.protocol, trial.seed)
-        for name in _names():
+        for name in self._names():
             self._group[name][at] = np.asarray(values[name], float)
-        self._group["checksum"][at] = _checksum(values)
+        self._group["checksum"][at] = _checksum([values[name] for name in self._names()])
         self._group["status"][at] = DONE
 
     def fail(self, trial: Trial, message: str) -> None:
@@ -108,20 +110,20 @@ class TrialStore:
             return False
         at = (trial.protocol, trial.seed)
         try:
-            values = {name: self._group[name][at] for name in _names()}
+            values = [self._group[name][at] for name in self._names()]
             return _checksum(values) == int(self._group["checksum"][at])
         except DAMAGE:
             return False
 
+    def _names(self) -> tuple[str, ...]:
+        """What a trial holds; stores made before there were exemplars go on without."""
+        return (*MEASURES, "activity", "timing", *(["exemplars"] if "exemplars" in self._group else []))
 
-def _names() -> tuple[str, ...]:
-    return (*MEASURES, "activity", "timing")
 
-
-def _checksum(values: Mapping[str, Any]) -> int:
+def _checksum(values: Iterable[NDArray[Any]]) -> int:
     total = 0
-    for name in _names():
-        total = zlib.crc32(np.ascontiguousarray(values[name], dtype="<f8").tobytes(), total)
+    for value in values:
+        total = zlib.crc32(np.ascontiguousarray(value, dtype="<f8").tobytes(), total)
     return total
 
 
@@ -136,6 +138,9 @@ def _lay_out(path: Path, experiment: Experiment) -> Path:
             _empty(group, name, (*trials, names), ("protocol", "seed", "name"), "<f8", np.nan, units, meaning)
         _empty(group, "activity", (*trials, names, experiment.bins), ("protocol", "seed", "name", "time"), "<f8",
                np.nan, "Hz", f"population rate in bins of {BIN:g} ms")
+        _empty(group, "exemplars", (*trials, names, EXEMPLARS, 1 + LEVELS.size),
+               ("protocol", "seed", "name", "exemplar", "number"), "<f8", np.nan, "Hz, then 1",
+               f"cells from slow to fast: rate; quantiles of intervals over their mean at {LEVELS.tolist()}")
         _empty(group, "timing", (*trials, len(TIMING)), ("protocol", "seed", "timing_of"), "<f8", np.nan, "s",
                "wall-clock seconds of each part; memory in MiB")
         _empty(group, "checksum", trials, ("protocol", "seed"), "<u4", 0, "1", "CRC-32 over the trial's values")
