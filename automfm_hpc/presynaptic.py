@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automfm_hpc.errors import PlanError
-from automfm_hpc.intervals import LEVELS, stationary
+from automfm_hpc.intervals import LEVELS, moments, stationary
 from automfm_hpc.trains import renewal
 
 FloatArray = NDArray[np.float64]
@@ -50,8 +50,11 @@ class Exemplars:
         wrong = any(len(q) != LEVELS.size for q in self.intervals)
         if wrong or (self.intervals and len(self.intervals) != len(self.rate)):
             return f"every exemplar needs {LEVELS.size} quantiles of its intervals"
-        if any(np.any(np.diff(q) < 0) or q[-1] <= 0 for q in self.intervals):
-            return "quantiles must increase, to above 0"
+        if any(np.any(np.diff(q) < 0) for q in self.intervals):
+            return "quantiles must not decrease"
+        means = [float(np.mean(self.rate)), *(float(moments(np.array(q))[0]) for q in self.intervals)]
+        if max(abs(mean - 1.0) for mean in means) > 0.01:
+            return "rates and intervals of exemplars must have the mean 1"
         return None
 
 

@@ -8,6 +8,7 @@ One line per drive and population: the network's rate (Hz), and the cells' with 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,16 @@ from automfm_hpc.stages import Run
 from automfm_hpc.store import TrialStore
 
 ALWAYS, FEW = 10**6, (afferents.FEW_PAIRS, afferents.FEW_PAIRS)
-KNOWN = {  # what is known: own in-degrees, spread of rates, regularity, in-degrees up to which cells are drawn singly
-    "mean in-degree, Poisson": (False, False, False, FEW), "own in-degree, Poisson": (True, False, False, FEW),
-    "spread of rates": (True, True, False, FEW), "regular up to 64": (True, True, True, FEW),
-    "regular up to 128": (True, True, True, (afferents.FEW_PAIRS, 128)),
-    "as the program does": (True, True, True, (afferents.FEW_PAIRS, afferents.MORE_PAIRS)),
-    "all regular": (True, True, True, (afferents.FEW_PAIRS, ALWAYS)),
+MORE = (afferents.FEW_PAIRS, afferents.MORE_PAIRS)
+# what is known: own in-degrees, spread of rates, regularity, in-degrees up to which cells are drawn singly, exemplars
+KNOWN = {
+    "mean in-degree, Poisson": (False, False, False, FEW, False),
+    "own in-degree, Poisson": (True, False, False, FEW, False),
+    "spread of rates": (True, True, False, FEW, False), "regular up to 64": (True, True, True, FEW, False),
+    "regular up to 128": (True, True, True, (afferents.FEW_PAIRS, 128), False),
+    "regular up to 512": (True, True, True, MORE, False),
+    "all regular": (True, True, True, (afferents.FEW_PAIRS, ALWAYS), False),
+    "as the program does": (True, True, True, MORE, True),
 }  # fmt: skip
 
 
@@ -47,9 +52,10 @@ def main() -> None:
         at = dict(protocol.background) | rates
         for cell in plan.parameters.cells:
             print(f"{protocol.name} {cell.population}: network {rates[cell.population]:.2f}", flush=True)
-            for name, (own, spread, regular, most) in KNOWN.items():
+            for name, (own, spread, regular, most, shapes) in KNOWN.items():
                 afferents.FEW_PAIRS, afferents.MORE_PAIRS = most
-                known = statistics_of(p.only(spread, regular) for p in plan.presynaptic) if spread or regular else {}
+                kept = [p if shapes else replace(p, exemplars=()) for p in plan.presynaptic]
+                known = statistics_of(p.only(spread, regular) for p in kept) if spread or regular else {}
                 inputs = draw_inputs(cell, arguments.cells, np.random.default_rng(3), own)
                 points = np.tile([at[a] for a in cell.axes], (arguments.cells, 1))
                 rate = drive_cells(cell, inputs, points, sampling, 5, presynaptic=known).rate

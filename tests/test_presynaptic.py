@@ -29,7 +29,8 @@ GOC = PresynapticStatistics("GoC", (10.0, 40.0), (0.8, 0.4), (0.6, 0.4))
 def test_trains_have_the_rate_and_the_regularity_asked_for(rate, cv, seed):
     n, duration = 60, 20000.0
     one = np.ones(n)
-    trains = draw_trains(Drawn.gamma(rate * one, cv * one), one, np.arange(n), duration, 0.1, np.random.default_rng(seed))
+    drawn = Drawn.gamma(rate * one, cv * one)
+    trains = draw_trains(drawn, one, np.arange(n), duration, 0.1, np.random.default_rng(seed))
     counted = trains.cell.size / n / duration * 1000.0
     error = cv * np.sqrt(rate / (n * duration / 1000.0))
     assert abs(counted - rate) < 5.0 * error + 2e-3 * rate  # two spikes in one step are one event
@@ -64,7 +65,8 @@ def test_rates_have_the_mean_and_spread_asked_for(mean, cv):
 
 
 def test_silent_sources_and_equal_rates():
-    nothing = draw_trains(Drawn.gamma(np.zeros(4), np.ones(4)), np.ones(4), np.arange(4), 1000.0, 0.1, np.random.default_rng(1))
+    silent = Drawn.gamma(np.zeros(4), np.ones(4))
+    nothing = draw_trains(silent, np.ones(4), np.arange(4), 1000.0, 0.1, np.random.default_rng(1))
     assert nothing.cell.size == 0
     assert (spread_rates(np.full(5, 7.0), np.zeros(5), np.random.default_rng(1)) == 7.0).all()
 
