@@ -194,7 +194,8 @@ def do_dynamics(arguments: argparse.Namespace) -> int:
     if arguments.points < 1:
         raise UsageError("at least one working point is needed", where="--points")
     with the_pool() as pool:
-        result = measure_dynamics(_existing_run(arguments.run), pool, logger(pool), arguments.points)
+        result = measure_dynamics(_existing_run(arguments.run), pool, logger(pool), arguments.points,
+                                  swings=not arguments.no_swings)
         if pool.is_root and result is not None:
             print(json.dumps(result, allow_nan=False) if arguments.json else table(result))
     return 0

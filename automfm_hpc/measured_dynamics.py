@@ -35,8 +35,11 @@ NO_ADAPTATION = 10.0  # ms: where tau is looked for in cells without adaptation
 SILENT = {"lag": 1.0, "adaptation": 1.0, "slow": NO_ADAPTATION, "irregularity": 1.0}  # of a population never measured
 
 
-def measure_dynamics(run: Run, pool: Any, log: Log, points: int = POINTS) -> dict[str, Any] | None:
+def measure_dynamics(run: Run, pool: Any, log: Log, points: int = POINTS,
+                     swings: bool = True) -> dict[str, Any] | None:
     """Make the missing measurements on all ranks; fit the filters and put them into the model.
+
+    Without `swings` the model gets the numbers of small changes.
 
     Returns
     -------
@@ -72,7 +75,7 @@ def measure_dynamics(run: Run, pool: Any, log: Log, points: int = POINTS) -> dic
             _report_failures(store, log)
             model = MeanField.load(run.folder)
             result = fit_dynamics(run, plan, store)
-    experiment = measure_swings(run, plan, pool, log)
+    experiment = measure_swings(run, plan, pool, log) if swings else None
     with on_root(pool) as root:
         if root:
             assert result is not None

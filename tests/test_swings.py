@@ -159,5 +159,7 @@ def test_the_stage_lets_cells_follow_the_network_and_goes_on_where_it_stopped(tm
     rows = [row for rows in told["swings"].values() for row in rows]
     assert rows and all(0.1 <= s <= 2.0 for row in rows for s in row["sensitivity"].values())
     assert kept.sensitivity.shape == (3, kept.knots.shape[1])
+    small = measure_dynamics(run, Serial(), said.append, points=1, swings=False)
+    assert "swings" not in small and not MeanField.load(run.folder).dynamics.cell.sensitivity.size
     monkeypatch.setattr("automfm_hpc.swings.simulate_isolated", lambda *a, **k: pytest.fail("simulated again"))
     assert measure_dynamics(run, Serial(), said.append, points=1) == result
