@@ -21,7 +21,7 @@ from automfm_hpc.spikes import MIN_ISI, Spikes, cell_rates
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-EXEMPLARS = 16  # of one recording
+EXEMPLARS = 14  # of one recording
 FEWEST = 40  # intervals of an exemplar
 LONGEST = 0.9  # of the window: longer intervals count no more than these
 LEAST_CV = 0.02  # more regular cells are taken to be this regular
