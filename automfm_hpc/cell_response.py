@@ -189,29 +189,35 @@ def place(knots: FloatArray, rate: float) -> tuple[int, int, float]:
 
 
 @compiled
-def temper(c: Cells, i: int, first: int, last: int, recent: float, habit: FloatArray, rate: FloatArray,
-           h: float) -> None:
-    """Give axes first ... last - 1, those of population i, their part of a swing, in place, over one step h (ms).
+def forgotten(h: float) -> float:
+    """Part of a mean rate that a step h (ms) replaces."""
+    return 1.0 - np.exp(-h / HABIT)
 
-    `rate` (n_axis,) are the arriving rates (Hz) and `habit` (n_axis,) their means so far; the population's own recent
-    rate is `recent` (Hz).
+
+@compiled
+def temper(c: Cells, i: int, first: int, last: int, recent: float, habit: FloatArray, rate: FloatArray,
+           forget: float) -> None:
+    """Give axes first ... last - 1, those of population i, their part of a swing, in place, over one step.
+
+    `rate` (n_axis,) are the arriving rates (Hz) and `habit` (n_axis,) their means so far, `forget` (`forgotten`) what a
+    step takes from them; the population's own recent rate is `recent` (Hz).
     """
     if c.sensitivity.shape[0] == 0:
         return
     low, high, part = place(c.knots[i], recent)
-    follow = 1.0 - np.exp(-h / HABIT)
     for a in range(first, last):
         felt = c.sensitivity[a, low] + part * (c.sensitivity[a, high] - c.sensitivity[a, low])
         swing = rate[a] - habit[a]
         rate[a] = max(habit[a] + felt * swing, 0.0)
-        habit[a] += follow * swing
+        habit[a] += forget * swing
 
 
 @compiled
-def temper_all(system: System, c: Cells, inner: FloatArray, habit: FloatArray, rate: FloatArray, h: float) -> None:
+def temper_all(system: System, c: Cells, inner: FloatArray, habit: FloatArray, rate: FloatArray,
+               forget: float) -> None:
     """`temper` for every population; `inner` as in `follow`."""
     for i in range(inner.shape[1]):
-        temper(c, i, system.axis_start[i], system.axis_start[i + 1], inner[0, i], habit, rate, h)
+        temper(c, i, system.axis_start[i], system.axis_start[i + 1], inner[0, i], habit, rate, forget)
 
 
 @compiled

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from automfm_hpc.cell_response import CellResponse, Cells, at_rest, cells_of, fire, follow, temper_all
+from automfm_hpc.cell_response import CellResponse, Cells, at_rest, cells_of, fire, follow, forgotten, temper_all
 from automfm_hpc.drive import Drive, beyond, tabulate
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.errors import MeanFieldError
@@ -128,11 +128,11 @@ def _follow_all(
     system: System, filters: Filters, memory: Memory, cells: Cells, work: Response, sent: FloatArray, nu: FloatArray,
     limit: FloatArray, h: float, held: int, rate: FloatArray,
 ) -> int:  # fmt: skip
-    inner, habit = at_rest(nu), memory.synaptic.copy()
+    inner, habit, forget = at_rest(nu), memory.synaptic.copy(), forgotten(h)
     for k in range(sent.shape[0] * held):
         advance(filters, memory, sent[k // held], k)
         read(memory, work.nu)
-        temper_all(system, cells, inner, habit, work.nu, h)
+        temper_all(system, cells, inner, habit, work.nu, forget)
         bad = respond_into(system, work)
         if bad >= 0:
             return bad
@@ -152,7 +152,7 @@ def _march(
     system, filters, memory, work = bare_system(system), bare_filters(filters), bare_memory(memory), bare_response(work)
     P, M = limit.size, system.T.size
     nu, sent, slow_noise, mean = first.copy(), first.copy(), np.zeros(P), first.copy()
-    inner, habit = at_rest(first[:P]), memory.synaptic.copy()
+    inner, habit, forget = at_rest(first[:P]), memory.synaptic.copy(), forgotten(h)
     n_bin = activity.shape[0]
     for k in range(settle + n_bin * bin_steps):
         for m in range(M - P):
@@ -162,7 +162,7 @@ def _march(
             sent[i] = fire(cells, i, system.N[i], h, nu, slow_noise) if noise else nu[i]
         advance(filters, memory, sent, k)
         read(memory, work.nu)
-        temper_all(system, cells, inner, habit, work.nu, h)
+        temper_all(system, cells, inner, habit, work.nu, forget)
         bad = respond_into(system, work)
         if bad >= 0:
             mark(events.broken, bad, k - settle, nu[bad], 1)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from automfm_hpc.cell_response import CellResponse, Cells, at_rest, cells_of, temper_all
+from automfm_hpc.cell_response import CellResponse, Cells, at_rest, cells_of, forgotten, temper_all
 from automfm_hpc.cell_response import follow as follow_cells
 from automfm_hpc.events import (
     Events,
@@ -238,10 +238,11 @@ def _march_filtered(
     at, c_goal, spread_goal = bare_floats(goal.at), bare_floats(goal.c), bare_floats(goal.spread)
     spread, rate, c, P, n_step = bare_floats(spread), state.rate, state.c, now.F.size, drive.shape[0] - 1
     set_inputs(rate, P, drive[begin])
+    forget = forgotten(h)
     for k in range(begin, n_step + 1):
         read(memory, now.nu)
         if own:
-            temper_all(system, cells, inner, habit, now.nu, h)
+            temper_all(system, cells, inner, habit, now.nu, forget)
         watch_domain(system, now.nu, k, events.outside)
         bad = respond_into(system, now)
         if order == 2:

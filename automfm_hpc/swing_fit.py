@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from automfm_hpc.cell_response import Cells, at_rest, follow, temper
+from automfm_hpc.cell_response import Cells, at_rest, follow, forgotten, temper
 from automfm_hpc.cell_response_fit import LAGS, RHOS, SLOWS
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.filters import Filters, Memory, advance, filters_of, memory_of, read
@@ -174,11 +174,11 @@ def _follow(one: System, cells: Cells, arriving: FloatArray, work: Response, out
         work.nu[a] = habit[a]
     respond_into(one, work)
     nu[0] = work.F[0]
-    inner = at_rest(nu)
+    inner, forget = at_rest(nu), forgotten(STEP)
     for k in range(arriving.shape[0]):
         for a in range(n):
             work.nu[a] = arriving[k, a]
-        temper(cells, 0, 0, n, inner[0, 0], habit, work.nu, STEP)
+        temper(cells, 0, 0, n, inner[0, 0], habit, work.nu, forget)
         respond_into(one, work)
         follow(cells, 0, work.F[0], FASTEST, STEP, nu, inner)
         out[k] = nu[0]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from automfm_hpc import MeanField, Network, stages
-from automfm_hpc.cell_response import HABIT, CellResponse, cells_of, temper
+from automfm_hpc.cell_response import HABIT, CellResponse, cells_of, forgotten, temper
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.experiment import Trial, working_experiment
 from automfm_hpc.linear_response import rate_response
@@ -77,7 +77,7 @@ def test_lasting_rates_pass_whole_and_swings_in_part():
     cells, habit = cells_of(response(0.6)), np.array([10.0])
     for k in range(round(20 * HABIT)):
         rate = np.array([30.0])
-        temper(cells, 0, 0, 1, 10.0, habit, rate, 1.0)
+        temper(cells, 0, 0, 1, 10.0, habit, rate, forgotten(1.0))
         if k == 0:
             assert rate[0] == pytest.approx(10.0 + 0.6 * 20.0)
     assert rate[0] == pytest.approx(30.0)
