@@ -35,18 +35,13 @@ def measure_swings(run: Run, plan: Plan, pool: Any, log: Log) -> Experiment | No
     Experiment or None
         The network's; None if it was never run.
     """
-    experiment: Experiment | None = pool.bcast(_recorded(run, plan, log) if pool.is_root else None)
-    if experiment is not None:
-        spike(run, experiment, pool, log, run.isolated, run_trial=partial(_isolated, plan, run.spiking),
-              what="isolated cells")
+    if not pool.bcast(run.spiking.exists() if pool.is_root else None):
+        log("dynamics: no spiking network has been run; large swings are taken to be followed like small changes")
+        return None
+    experiment = Experiment.read(run.spiking, plan.network)
+    spike(run, experiment, pool, log, run.isolated, run_trial=partial(_isolated, plan, run.spiking),
+          what="isolated cells")
     return experiment
-
-
-def _recorded(run: Run, plan: Plan, log: Log) -> Experiment | None:
-    if run.spiking.exists():
-        return Experiment.read(run.spiking, plan.network)
-    log("dynamics: no spiking network has been run; large swings are taken to be followed like small changes")
-    return None
 
 
 def _isolated(plan: Plan, recorded: Path, experiment: Experiment, trial: Trial,
