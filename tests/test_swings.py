@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import environment
 
 from automfm_hpc import MeanField, Network, stages
 from automfm_hpc.cell_response import HABIT, CellResponse, cells_of, forgotten, temper
@@ -139,9 +144,7 @@ def test_without_a_swing_what_was_known_stays():
 # --- the stage ------------------------------------------------------------------------------------
 
 
-def test_the_stage_lets_cells_follow_the_network_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    from pathlib import Path
-
+def test_the_stage_lets_cells_follow_the_network_and_goes_on_where_it_stopped(mpiexec, tmp_path, monkeypatch):
     network = Network.load(Path(__file__).parent / "data" / "two_cells.yaml")
     run, said = Run(tmp_path / "run"), []
     plan = make_plan(network, points=4)
@@ -159,6 +162,13 @@ def test_the_stage_lets_cells_follow_the_network_and_goes_on_where_it_stopped(tm
     rows = [row for rows in told["swings"].values() for row in rows]
     assert rows and all(0.1 <= s <= 2.0 for row in rows for s in row["sensitivity"].values())
     assert kept.sensitivity.shape == (3, kept.knots.shape[1])
+    shutil.copytree(run.folder, tmp_path / "ranks", ignore=shutil.ignore_patterns("isolated.zarr", "dynamics.json"))
+    command = [mpiexec, "-n", "2", sys.executable, "-m", "mpi4py", "-m", "automfm_hpc", "dynamics", tmp_path / "ranks",
+               "--points", "1", "--json"]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=240, check=False,
+                          env=environment())
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == told
     small = measure_dynamics(run, Serial(), said.append, points=1, swings=False)
     assert "swings" not in small and not MeanField.load(run.folder).dynamics.cell.sensitivity.size
     monkeypatch.setattr("automfm_hpc.swings.simulate_isolated", lambda *a, **k: pytest.fail("simulated again"))
