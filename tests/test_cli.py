@@ -377,6 +377,8 @@ def test_interrupted_by_the_user(tmp_path):
 
     command = [sys.executable, "-m", "automfm_hpc", "run", FILE, "--out", tmp_path / "run", "--points", "8",
                "--precision", "0.001", *FROM_TEXT]
+    # A shell that runs the tests in its background has them ignore the signal; what is ignored is inherited.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen([str(c) for c in command], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True) as process:
         while not (tmp_path / "run" / "rates.zarr").exists():
@@ -385,6 +387,7 @@ def test_interrupted_by_the_user(tmp_path):
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=240)
+    signal.signal(signal.SIGINT, before)
     assert process.returncode == 1
     assert error.splitlines()[-1] == "interrupted; run the same command again to go on"
 
