@@ -112,12 +112,6 @@ class CellResponse:
         return np.array([[np.interp(r, k, row) for r, k, row in zip(rates, self.knots, table, strict=True)]
                          for table in self._all()[1:]])
 
-    def one(self, i: int, rate: float) -> tuple[float, float, float]:
-        """lag (ms), adaptation, slow (ms) of population i at a rate (Hz)."""
-        lag, rho, slow = (float(np.interp(rate, self.knots[i], table[i]))
-                          for table in (self.lag, self.adaptation, self.slow))
-        return lag, rho, slow
-
     def response(self, frequency: FloatArray, rates: FloatArray) -> ComplexArray:
         """H at frequencies (n_frequency,) in Hz and rates (n_population,) in Hz: (n_frequency, n_population)."""
         return shape_of(frequency, *self.at(rates)[:3])

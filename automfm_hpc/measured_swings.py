@@ -57,6 +57,7 @@ def fit_swings(run: Run, plan: Plan, model: MeanField, experiment: Experiment,
 
     `known` is what small changes showed.
     """
+    from automfm_hpc.modulated_cells import DELAY
     from automfm_hpc.store import TrialStore
 
     alone = TrialStore.open(run.isolated, experiment).dataset()["activity"]
@@ -71,7 +72,7 @@ def fit_swings(run: Run, plan: Plan, model: MeanField, experiment: Experiment,
             if min(mean[i], followed.mean()) < LEAST_RATE:
                 continue
             fitted = fit_swing(model.system, synapses, i, [Course(*c) for c in zip(courses, followed, strict=True)],
-                               known.one(i, mean[i]), BIN)
+                               known.at(mean[: len(known.knots)])[:3, i], BIN, DELAY)
             first, last = model.system.axis_start[i], model.system.axis_start[i + 1]
             cv = irregularity(run, cell.population, cell.axes, mean[model.system.axes[first:last]].tolist())
             rows.append(_row(fitted, cv, cell.axes))

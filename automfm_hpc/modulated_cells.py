@@ -27,6 +27,7 @@ from automfm_hpc.simulate import (
     NOTHING_KNOWN,
     ROUND_CELLS,
     ROUND_EVENTS,
+    TRAIN_DELAY,
     build_cells,
     connect_trains,
     draw_inputs,
@@ -36,7 +37,7 @@ from automfm_hpc.simulate import (
 
 FloatArray = NDArray[np.float64]
 CLASSES = 32  # of in-degrees
-DELAY = 1.0  # ms from a generator to its cells
+DELAY = TRAIN_DELAY  # ms from a generator to its cells
 WINDOW = 4000.0  # ms at least
 PRECISION, LEAST_PRECISION = 3.3, 0.2  # relative error at a middling frequency over the rates' wanted one; at most
 BUDGET = 2.0  # neuron-seconds of one measurement over those of a grid point

@@ -20,17 +20,16 @@ from automfm_hpc.cell_response import Cells, at_rest, follow, forgotten, temper
 from automfm_hpc.cell_response_fit import LAGS, RHOS, SLOWS
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.filters import Filters, Memory, advance, filters_of, memory_of, read
+from automfm_hpc.mesoscopic import FASTEST
 from automfm_hpc.response import Response, System, compiled, empty_response, respond_into
 from automfm_hpc.spikes import smooth
 
 FloatArray = NDArray[np.float64]
 STEP = 0.5  # ms
 KERNEL = 3.0  # ms: synapses pass nothing faster on, so no fit is judged by it
-DELAY = 1.0  # ms from a source to isolated cells
 SENSITIVITIES = (0.1, 2.0)
 PRIOR_SENSITIVITY, PRIOR_RHO, PRIOR_LAG, PRIOR_SLOW = 0.3, 0.3, 0.5, 0.5  # standard deviations; of logarithms of times
 MODEL_ERROR = 0.1  # of the course's standard deviation: what these equations cannot follow
-FASTEST = 1000.0  # Hz
 
 
 class Course(NamedTuple):
@@ -69,8 +68,8 @@ class FittedSwing:
     before: float
 
 
-def fit_swing(system: System, dynamics: Dynamics, population: int, courses: Sequence[Course], known: Sequence[float],
-              bin_ms: float, delay: float = DELAY) -> FittedSwing:
+def fit_swing(system: System, dynamics: Dynamics, population: int, courses: Sequence[Course], known: FloatArray,
+              bin_ms: float, delay: float) -> FittedSwing:
     """Fit one population's numbers at one working point.
 
     Parameters
@@ -80,7 +79,7 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, courses: Sequ
         Its synapses.
     population : int
     courses : sequence of Course
-    known : three floats
+    known : (3,) array
         Lag (ms), adaptation and its time constant (ms) of small changes.
     bin_ms : float
         ms.
@@ -92,7 +91,8 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, courses: Sequ
     target = np.concatenate([c.target for c in courses])
     width = 2.0 * np.sqrt(np.pi) * KERNEL / bin_ms  # bins that the kernel makes one of
     chance = float(np.mean([_chance(c.target) for c in courses])) / width
-    scale = np.sqrt(width * max(chance + MODEL_ERROR**2 * float(smooth(target, KERNEL, bin_ms).var()), 1e-12))
+    variance = float(smooth(target, KERNEL, bin_ms).var())
+    scale = np.sqrt(width * max(chance + MODEL_ERROR**2 * variance, 1e-12))
     one, n = _alone(system, population), last - first
 
     def course(p: FloatArray) -> FloatArray:
@@ -115,7 +115,7 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, courses: Sequ
 
     def explained(p: FloatArray) -> float:
         missed = smooth(course(p) - target, KERNEL, bin_ms)
-        return 1.0 - float(missed.var()) / max(float(smooth(target, KERNEL, bin_ms).var()), 1e-12)
+        return 1.0 - float(missed.var()) / max(variance, 1e-12)
 
     error = float(course(found).mean() / max(target.mean(), 1e-9) - 1.0)
     return FittedSwing(float(target.mean()), float(np.exp(found[n])), float(found[n + 1]), float(np.exp(found[n + 2])),

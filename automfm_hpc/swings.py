@@ -27,7 +27,7 @@ from automfm_hpc.provenance import seed_for
 from automfm_hpc.remap import Cell
 from automfm_hpc.simulate import build_cells, connect_trains, draw_inputs, reset_kernel
 from automfm_hpc.spikes import Spikes
-from automfm_hpc.trains import BLUR, Clock
+from automfm_hpc.trains import Clock, passed_by
 
 FloatArray = NDArray[np.float64]
 CELLS = 512  # of each population and trial
@@ -139,11 +139,7 @@ def follow_courses(
 
 def course_clock(course: FloatArray, dt: float) -> Clock:
     """The clock of a population with this activity (Hz in bins of BIN)."""
-    from scipy.ndimage import gaussian_filter1d
-
-    fine = np.repeat(course, round(BIN / dt))
-    passed = np.concatenate([[0.0], np.cumsum(gaussian_filter1d(fine, BLUR / dt, mode="nearest") + 1e-9)])
-    return Clock(passed / passed[-1], 1.0)
+    return Clock(passed_by(np.repeat(course, round(BIN / dt)), dt), 1.0)
 
 
 def on_clock(trains: Received, clock: Clock, rng: np.random.Generator) -> Received:

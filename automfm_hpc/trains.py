@@ -104,14 +104,19 @@ class Clock:
         return np.clip(np.searchsorted(self.passed, part), 1, self.passed.size - 1).astype(np.int64)
 
 
+def passed_by(activity: FloatArray, dt: float) -> FloatArray:
+    """`Clock.passed` (n_step + 1,) of a population of this activity in steps of dt (ms), up to a factor."""
+    density = gaussian_filter1d(activity, BLUR / dt, mode="nearest")
+    passed = np.concatenate([[0.0], np.cumsum(density + 1e-9)])
+    return np.asarray(passed / passed[-1], float)
+
+
 def clock_of(trains: Trains, n_step: int, dt: float) -> Clock:
     """The clock of a recorded population; one that is silent has that of a wall."""
     steps = trains.steps[trains.steps <= n_step]
     if not steps.size:
         return Clock(np.linspace(0.0, 1.0, n_step + 1), 1.0)
-    density = gaussian_filter1d(np.bincount(steps - 1, minlength=n_step).astype(float), BLUR / dt, mode="nearest")
-    passed = np.concatenate([[0.0], np.cumsum(density + 1e-9)])
-    passed /= passed[-1]
+    passed = passed_by(np.bincount(steps - 1, minlength=n_step).astype(float), dt)
     cells = trains.cells[trains.steps <= n_step]
     cv = isi_cv(cells, passed[steps], trains.counts.size)
     known = np.isfinite(cv)

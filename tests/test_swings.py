@@ -20,6 +20,7 @@ from automfm_hpc.experiment import Trial, working_experiment
 from automfm_hpc.linear_response import rate_response
 from automfm_hpc.measured_dynamics import measure_dynamics, table
 from automfm_hpc.mesoscopic import driven, realizations
+from automfm_hpc.modulated_cells import DELAY
 from automfm_hpc.network import Distribution
 from automfm_hpc.plan import make_plan
 from automfm_hpc.pools import Serial
@@ -28,7 +29,7 @@ from automfm_hpc.rate_models import RateModel
 from automfm_hpc.remap import Cell, Channel
 from automfm_hpc.spikes import activity, smooth
 from automfm_hpc.stages import Run
-from automfm_hpc.swing_fit import DELAY, Course, fit_swing
+from automfm_hpc.swing_fit import Course, fit_swing
 from automfm_hpc.swings import follow_courses, recorded_courses, with_run_up
 
 BEFORE = 100.0
@@ -126,7 +127,7 @@ def test_a_fit_finds_the_numbers_that_made_the_course(sensitivity, rho):
         sent = np.column_stack([np.zeros(1300), with_run_up(swing, 300.0)])
         rate = driven(made, {"A": sent[:, 0], "s": sent[:, 1]}, 1.0)[300:, 0]
         courses.append(Course(sent, rng.poisson(rate * 5.0) / 5.0))  # 5000 cells
-    fitted = fit_swing(made.system, made.dynamics, 0, courses, (1.0, 1.5, 60.0), 1.0)
+    fitted = fit_swing(made.system, made.dynamics, 0, courses, np.array([1.0, 1.5, 60.0]), 1.0, DELAY)
     assert fitted.sensitivity[0] * fitted.adaptation == pytest.approx(sensitivity * rho, rel=0.05)
     assert fitted.adaptation == pytest.approx(rho, rel=0.12)
     assert fitted.explained > 0.98 and abs(fitted.error) < 0.01
@@ -136,7 +137,7 @@ def test_without_a_swing_what_was_known_stays():
     made = model(1.0)
     sent = np.column_stack([np.zeros(1300), np.full(1300, 20.0)])
     target = np.random.default_rng(2).poisson(31.0 * 0.5, 1000) / 0.5  # 500 cells
-    fitted = fit_swing(made.system, made.dynamics, 0, [Course(sent, target)], (1.0, 1.5, 60.0), 1.0)
+    fitted = fit_swing(made.system, made.dynamics, 0, [Course(sent, target)], np.array([1.0, 1.5, 60.0]), 1.0, DELAY)
     assert (fitted.lag, fitted.adaptation, fitted.slow) == pytest.approx((1.0, 1.5, 60.0), rel=0.15)
     assert fitted.sensitivity == pytest.approx([1.0], abs=0.1)
 
