@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +64,11 @@ class Senders:
         """Who sends to some of the cells; their numbers must increase."""
         size = len(self.arrivals)
         return Senders(self.arrivals[chosen], {j: p.of(chosen, size) for j, p in self.pairs.items()})
+
+    def without(self, channels: Iterable[int]) -> Senders:
+        """All but the presynaptic cells of some channels."""
+        left_out = set(channels)
+        return Senders(self.arrivals, {j: p for j, p in self.pairs.items() if j not in left_out})
 
     @staticmethod
     def joined(parts: Sequence[Senders]) -> Senders:

@@ -29,7 +29,10 @@ its lasting absence would give them. F is therefore given
 
     y + (1 - sensitivity) (z_y - y)
 
-in place of the arriving rate y of each source, z_y being the mean of y over the last 100 ms. Lasting rates pass as they
+in place of the arriving rate y of each source, z_y being the mean of y over the last 100 ms. It differs for rises and
+falls: a volley of inhibition silences a cell whatever its size, in a pause the cell has to come up first. With one
+number for both, swings would have to shift the mean rate as the curvature of F has it, and granule cells at 30 Hz were
+4 % too fast. Lasting rates pass as they
 are, and so do changes slower than that: fixed points do not know of it. Sensitivities are measured in isolated cells
 (`swings`), under swings like those of the network; 1 where nothing was measured.
 
@@ -73,9 +76,10 @@ class CellResponse:
         tau (ms).
     irregularity : (n_population, n_knot) array
         Coefficient of variation of the interspike intervals.
-    sensitivity : (n_axis, n_knot) array, optional
-        Part of a swing of each source that a transfer function is given, at the knots of the axis's population, axes
-        as in `MeanField.axis_labels`; without any it is all of it.
+    sensitivity : (2, n_axis, n_knot) array, optional
+        Part of a swing of each source that a transfer function is given, of rises and of falls, at the knots of the
+        axis's population, axes as in `MeanField.axis_labels`; without any it is all of it. (n_axis, n_knot): the same
+        for both.
     """
 
     knots: FloatArray
@@ -83,16 +87,19 @@ class CellResponse:
     adaptation: FloatArray
     slow: FloatArray
     irregularity: FloatArray
-    sensitivity: FloatArray = field(default_factory=lambda: np.zeros((0, 1)))
+    sensitivity: FloatArray = field(default_factory=lambda: np.zeros((2, 0, 1)))
 
     def __post_init__(self) -> None:
         for name in (*FIELDS, "sensitivity"):
             object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=float))
+        if self.sensitivity.ndim == 2:
+            object.__setattr__(self, "sensitivity", np.stack([self.sensitivity, self.sensitivity]))
         shape = self.knots.shape
         good = len(shape) == 2 and all(getattr(self, name).shape == shape for name in FIELDS)
         _require(good, "all must have one shape (n_population, n_knot)")
-        of_axes = self.sensitivity.size == 0 or self.sensitivity.shape[1:] == shape[1:]
-        _require(of_axes and self.sensitivity.ndim == 2, "sensitivity must have the shape (n_axis, n_knot)")
+        sides = self.sensitivity.shape
+        of_axes = len(sides) == 3 and sides[0] == 2 and (self.sensitivity.size == 0 or sides[2:] == shape[1:])
+        _require(of_axes, "sensitivity must have the shape (2, n_axis, n_knot)")
         _require(bool(np.isfinite(self._all()).all() and np.isfinite(self.sensitivity).all()), "numbers must be finite")
         _require(bool((self.sensitivity >= 0).all()), "sensitivity must not be negative")
         _require(bool((np.diff(self.knots, axis=1) > 0).all()), "knots must increase")
@@ -119,6 +126,8 @@ class CellResponse:
     def passed(self, frequency: FloatArray, rates: FloatArray, axes: NDArray[np.int64]) -> ComplexArray:
         """What F is given of each axis's rate at frequencies (n_frequency,) in Hz: (n_frequency, n_axis).
 
+        Of swings that rise as much as they fall, to first order.
+
         Parameters
         ----------
         rates : (n_population,) array
@@ -130,7 +139,7 @@ class CellResponse:
         if not self.sensitivity.size:
             return np.ones((len(frequency), owner.size), complex)
         part = np.array([np.interp(rates[i], self.knots[i], row)
-                         for i, row in zip(owner, self.sensitivity, strict=True)])
+                         for i, row in zip(owner, self.sensitivity.mean(axis=0), strict=True)])
         s = 2.0j * np.pi * np.asarray(frequency, float)[:, None] / 1000.0
         return np.asarray(part + (1.0 - part) / (1.0 + s * HABIT), complex)
 
@@ -196,12 +205,13 @@ def temper(c: Cells, i: int, first: int, last: int, recent: float, habit: FloatA
     `rate` (n_axis,) are the arriving rates (Hz) and `habit` (n_axis,) their means so far, `forget` (`forgotten`) what a
     step takes from them; the population's own recent rate is `recent` (Hz).
     """
-    if c.sensitivity.shape[0] == 0:
+    if c.sensitivity.shape[1] == 0:
         return
     low, high, part = place(c.knots[i], recent)
     for a in range(first, last):
-        felt = c.sensitivity[a, low] + part * (c.sensitivity[a, high] - c.sensitivity[a, low])
         swing = rate[a] - habit[a]
+        side = c.sensitivity[0 if swing > 0.0 else 1, a]
+        felt = side[low] + part * (side[high] - side[low])
         rate[a] = max(habit[a] + felt * swing, 0.0)
         habit[a] += forget * swing
 

@@ -94,7 +94,7 @@ class Dynamics:
         _require(self.n_axis == sum(axes), f"filters for {self.n_axis} axes, the transfer functions have {sum(axes)}")
         n = len(axes) if self.cell is None else len(self.cell.knots)
         _require(n == len(axes), f"responses of {n} populations, there are {len(axes)}")
-        n = 0 if self.cell is None else len(self.cell.sensitivity)
+        n = 0 if self.cell is None else self.cell.sensitivity.shape[1]
         _require(n in (0, sum(axes)), f"sensitivities of {n} axes, the transfer functions have {sum(axes)}")
 
     def pathways(self, frequency: FloatArray) -> ComplexArray:

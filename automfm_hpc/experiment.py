@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from automfm_hpc.afferents import explicit
 from automfm_hpc.errors import StoreError, UsageError
 from automfm_hpc.exemplars import exemplars, pooled
+from automfm_hpc.kept_trains import kept_cells, packed
 from automfm_hpc.network import Network
 from automfm_hpc.presynaptic import PresynapticStatistics, statistics_of
 from automfm_hpc.protocols import Protocol, constant
 from automfm_hpc.provenance import content_hash, seed_for
 from automfm_hpc.remap import remap
+from automfm_hpc.wiring import population_sizes
 
 if TYPE_CHECKING:
     from automfm_hpc.spiking import Recording
@@ -31,6 +33,7 @@ MEASURES = {  # name -> (units, what it is)
     "fano": ("1", "Fano factor of spike counts in 100 ms"),
     "correlation": ("1", "mean correlation coefficient of two cells' counts in 5 ms"),
 }
+VALUES = (*MEASURES, "activity", "timing", "exemplars", "trains")  # of a trial
 WORKING_SEEDS = 3  # draws of the connections: 71 cells of one draw differ as much as a draw has it
 WORKING_FRACTIONS = (0.04, 0.2, 0.4, 0.6, 0.8)  # of an input's range
 MOST_CELLS = 50_000  # larger networks are run at a scale that leaves this many
@@ -90,6 +93,11 @@ class Experiment:
     @property
     def bins(self) -> int:
         return round(self.protocols[0].whole / BIN)
+
+    @property
+    def kept(self) -> dict[str, int]:
+        """Populations whose trains a trial keeps, with their cells."""
+        return kept_cells(population_sizes(self.network, self.scale))
 
     @property
     def id(self) -> str:
@@ -171,7 +179,8 @@ def simulate_trial(experiment: Experiment, trial: Trial, communicator: int | Non
     -------
     dict
         MEASURES, each (n_name,); activity (n_name, n_bin) in Hz; exemplars (n_name, n_exemplar, 1 + n_level), see
-        `exemplars`; timing (5,): seconds of building, connecting, presimulating, simulating, and MiB of memory.
+        `exemplars`; trains (n_train, n_bin), see `kept_trains`; timing (5,): seconds of building, connecting,
+        presimulating, simulating, and MiB of memory.
     """
     return reduced(experiment, record(experiment, trial, communicator))
 
@@ -183,6 +192,7 @@ def reduced(experiment: Experiment, recording: Recording) -> dict[str, NDArray[A
     values: dict[str, NDArray[Any]] = dict(spiking.measure(recording, experiment.names))
     values["activity"] = np.array([spikes.activity(recording.spikes[n], BIN) for n in experiment.names])
     values["exemplars"] = np.array([exemplars(recording.spikes[n]) for n in experiment.names])
+    values["trains"] = packed(recording.spikes, experiment.kept, experiment.bins, BIN)
     t = recording.timing
     values["timing"] = np.array([t.build, t.connect, t.presimulate, t.simulate, t.memory])
     return values

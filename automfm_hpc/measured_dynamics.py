@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from automfm_hpc.mean_field import MeanField
 
 FloatArray = NDArray[np.float64]
+T = TypeVar("T")
 NO_ADAPTATION = 10.0  # ms: where tau is looked for in cells without adaptation
 SILENT = {"lag": 1.0, "adaptation": 1.0, "slow": NO_ADAPTATION, "irregularity": 1.0}  # of a population never measured
 
@@ -176,19 +177,20 @@ def cell_response(result: Mapping[str, Any]) -> CellResponse:
     chosen = {name: swings.get(name) or rows for name, rows in result["populations"].items()}
     most = max([1, *(len(rows) for rows in chosen.values())])
     tables: dict[str, list[list[float]]] = {name: [] for name in FIELDS}
-    felt: list[list[float]] = []
+    felt: list[list[list[float]]] = []
     for name, rows in chosen.items():
         rates = [row["rate"] for row in rows] or [1.0]
         tables["knots"].append(rates + [rates[-1] + k + 1.0 for k in range(most - len(rates))])
         for field, silent in SILENT.items():
             tables[field].append(_filled([row[field] for row in rows] or [silent], most))
         for axis in result["axes"][name] if swings else ():
-            felt.append(_filled([row.get("sensitivity", {}).get(axis, 1.0) for row in rows] or [1.0], most))
-    more = {"sensitivity": np.array(felt)} if felt else {}
+            known = [np.resize(row.get("sensitivity", {}).get(axis, 1.0), 2).tolist() for row in rows] or [[1.0, 1.0]]
+            felt.append(_filled(known, most))
+    more = {"sensitivity": np.moveaxis(np.array(felt), -1, 0)} if felt else {}
     return CellResponse(*(np.array(tables[field]) for field in FIELDS), **more)
 
 
-def _filled(values: list[float], n: int) -> list[float]:
+def _filled(values: list[T], n: int) -> list[T]:
     return values + values[-1:] * (n - len(values))
 
 
@@ -211,12 +213,13 @@ def _swings_table(swings: Mapping[str, Any]) -> list[str]:
     if not swings:
         return []
     heads = (("rate Hz", 8), ("T ms", 8), ("rho", 7), ("tau ms", 8), ("CV", 6), ("rate %", 8), ("R2", 7), ("above", 7))
-    lines = ["", "the same under the network's own swings, which the model uses; sensitivity to a swing, by source;",
+    lines = ["", "the same under the network's own swings, which the model uses; sensitivity to rises and falls;",
              "R2: part of the isolated cells' course that the equations explain, and explained with the numbers above",
              f"{'population':<12}{''.join(f'{h:>{width}}' for h, width in heads)}  sensitivity"]
     for name, rows in swings.items():
         for k, row in enumerate(rows):
-            felt = "  ".join(f"{a} {s:.2f}" for a, s in row["sensitivity"].items())
+            felt = "  ".join(f"{a} {rise:.2f} {fall:.2f}" for a, s in row["sensitivity"].items()
+                             for rise, fall in [np.resize(s, 2)])
             lines.append(f"{name if k == 0 else '':<12}{row['rate']:8.1f}{row['lag']:8.2f}{row['adaptation']:7.2f}"
                          f"{row['slow']:8.0f}{row['irregularity']:6.2f}{100.0 * row['error']:+8.1f}"
                          f"{row['explained']:7.2f}{row['explained_before']:7.2f}  {felt}")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 LEAST_CV = 0.05
+SEAM = 100.0  # ms after the run-up, whose end the window does not go on from, that fits leave out
 APART = 0.02  # working points whose rates are nearer than that part of them are one
 
 
@@ -40,7 +41,7 @@ def measure_swings(run: Run, plan: Plan, pool: Any, log: Log) -> Experiment | No
         return None
     experiment = Experiment.read(run.spiking, plan.network)
     spike(run, experiment, pool, log, run.isolated, run_trial=partial(_isolated, plan, run.spiking),
-          what="isolated cells")
+          what="isolated cells", kept=("activity",))
     return experiment
 
 
@@ -62,12 +63,13 @@ def fit_swings(run: Run, plan: Plan, model: MeanField, experiment: Experiment,
 
     alone = TrialStore.open(run.isolated, experiment).dataset()["activity"]
     synapses, found = Dynamics.of_synapses(plan.parameters), {}
+    seam = round(min(SEAM / BIN, 0.2 * experiment.bins))
     sent = [[_sent(run, plan, model, experiment, Trial(k, s)) for s in range(experiment.seeds)]
             for k in range(len(experiment.protocols))]
     for i, cell in enumerate(plan.parameters.cells):
         rows = []
         for k, courses in enumerate(sent):
-            followed = alone.isel(protocol=k).sel(name=cell.population).transpose("seed", "time").values
+            followed = alone.isel(protocol=k).sel(name=cell.population).transpose("seed", "time").values[:, seam:]
             mean = np.mean([c.mean(axis=0) for c in courses], axis=0)
             if min(mean[i], followed.mean()) < LEAST_RATE:
                 continue
@@ -99,7 +101,7 @@ def irregularity(run: Run, population: str, axes: Sequence[str], rates: Sequence
 
 def _row(fitted: FittedSwing, cv: float, axes: Sequence[str]) -> dict[str, Any]:
     row = {"rate": fitted.rate, "lag": fitted.lag, "adaptation": fitted.adaptation, "slow": fitted.slow,
-           "irregularity": cv, "sensitivity": dict(zip(axes, map(float, fitted.sensitivity), strict=True)),
+           "irregularity": cv, "sensitivity": dict(zip(axes, fitted.sensitivity.T.tolist(), strict=True)),
            "error": fitted.error, "explained": fitted.explained, "explained_before": fitted.before}
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 

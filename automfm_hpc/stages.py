@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from automfm_hpc.errors import AutomfmError, FitError, MeanFieldError, PlanError, SimulationError
-from automfm_hpc.experiment import Experiment
+from automfm_hpc.experiment import VALUES, Experiment
 from automfm_hpc.network import Network
 from automfm_hpc.plan import Plan, difference
 from automfm_hpc.provenance import versions, write_atomically, write_json
@@ -153,11 +153,13 @@ def prepare(run: Run, network: Network) -> None:
 
 
 def spike(run: Run, experiment: Experiment, pool: Any, log: Log, store: Path | None = None,
-          distribute: bool = False, run_trial: Callable[..., Any] | None = None, what: str = "spiking network") -> Any:
+          distribute: bool = False, run_trial: Callable[..., Any] | None = None, what: str = "spiking network",
+          kept: tuple[str, ...] = VALUES) -> Any:
     """Run the missing trials of an experiment; their dataset on every rank.
 
     Every rank runs trials of its own or, with `distribute`, all ranks run one trial after the other together.
-    `run_trial` (by default `experiment.simulate_trial`) is given the experiment and a trial, and runs `what`.
+    `run_trial` (by default `experiment.simulate_trial`) is given the experiment and a trial, and runs `what`; `kept`
+    of its values are kept, by default all.
 
     Raises
     ------
@@ -174,7 +176,7 @@ def spike(run: Run, experiment: Experiment, pool: Any, log: Log, store: Path | N
     tasks: Any = []
     with on_root(pool) as root:
         if root:
-            tasks = TrialStore.create(path, experiment).missing()
+            tasks = TrialStore.create(path, experiment, kept).missing()
             if tasks:
                 log(f"{what}: {len(tasks)} of {len(experiment.trials())} trials to do")
                 prepare_nest(experiment.network, log)

@@ -28,7 +28,9 @@ FloatArray = NDArray[np.float64]
 STEP = 0.5  # ms
 KERNEL = 3.0  # ms: synapses pass nothing faster on, so no fit is judged by it
 SENSITIVITIES = (0.1, 2.0)
-PRIOR_SENSITIVITY, PRIOR_RHO, PRIOR_LAG, PRIOR_SLOW = 0.3, 0.3, 0.5, 0.5  # standard deviations; of logarithms of times
+PRIOR_SENSITIVITY, PRIOR_SIDE = 0.3, 0.3  # standard deviations: of the mean of both sides, and of half their difference
+PRIOR_RHO, PRIOR_LAG, PRIOR_SLOW = 0.3, 0.5, 0.5  # of logarithms of times
+MOST_SIDE = 0.8  # of half the difference
 MODEL_ERROR = 0.1  # of the course's standard deviation: what these equations cannot follow
 
 
@@ -50,7 +52,8 @@ class FittedSwing:
     lag, slow : float
         ms.
     adaptation : float
-    sensitivity : (n_axis,) array
+    sensitivity : (2, n_axis) array
+        To rises and to falls.
     error : float
         Mean rate of the equations over the isolated cells' minus 1.
     explained, before : float
@@ -99,16 +102,20 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, courses: Sequ
         return np.concatenate([_course(one, a, p, bin_ms)[-c.target.size :]
                                for a, c in zip(arriving, courses, strict=True)])
 
-    prior = np.concatenate([np.ones(n), [np.log(known[0]), known[1], np.log(known[2])]])
-    known_to = np.concatenate([np.full(n, PRIOR_SENSITIVITY), [PRIOR_LAG, PRIOR_RHO, PRIOR_SLOW]])
-    low = np.concatenate([np.full(n, SENSITIVITIES[0]), [np.log(LAGS[0]), RHOS[0], np.log(SLOWS[0])]])
-    high = np.concatenate([np.full(n, SENSITIVITIES[1]), [np.log(LAGS[1]), RHOS[1], np.log(SLOWS[1])]])
+    # Parameters: sensitivities of both sides, then half the differences of the sides, then three numbers.
+    numbers = [np.log(known[0]), known[1], np.log(known[2])]
+    prior = np.concatenate([np.ones(n), np.zeros(n), numbers])
+    known_to = np.concatenate([np.full(n, PRIOR_SENSITIVITY), np.full(n, PRIOR_SIDE),
+                               [PRIOR_LAG, PRIOR_RHO, PRIOR_SLOW]])  # fmt: skip
+    bounds = ([np.log(low), rho, np.log(slow)] for low, rho, slow in zip(LAGS, RHOS, SLOWS, strict=True))
+    low, high = (np.concatenate([np.full(n, s), np.full(n, side), ends])
+                 for s, side, ends in zip(SENSITIVITIES, (-MOST_SIDE, MOST_SIDE), bounds, strict=True))
 
     def residuals(p: FloatArray) -> FloatArray:
         return np.concatenate([smooth(course(p) - target, KERNEL, bin_ms) / scale, (p - prior) / known_to])
 
     start, other = np.clip(prior, low + 1e-6, high - 1e-6), prior.copy()
-    other[:n], other[n + 1] = 0.7, known[1] + 0.5  # less of the swing, but more at once: the other likely minimum
+    other[:n], other[2 * n + 1] = 0.7, known[1] + 0.5  # less of the swing, but more at once: the other likely minimum
     tried = [least_squares(residuals, np.clip(s, low + 1e-6, high - 1e-6), bounds=(low, high), diff_step=1e-3,
                            max_nfev=40) for s in (start, other)]  # fmt: skip
     found = min(tried, key=lambda fit: float(fit.cost)).x
@@ -118,8 +125,14 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, courses: Sequ
         return 1.0 - float(missed.var()) / max(variance, 1e-12)
 
     error = float(course(found).mean() / max(target.mean(), 1e-9) - 1.0)
-    return FittedSwing(float(target.mean()), float(np.exp(found[n])), float(found[n + 1]), float(np.exp(found[n + 2])),
-                       found[:n], error, explained(found), explained(start))
+    lag, rho, slow = found[2 * n :]
+    return FittedSwing(float(target.mean()), float(np.exp(lag)), float(rho), float(np.exp(slow)), _sides(found, n),
+                       error, explained(found), explained(start))
+
+
+def _sides(p: FloatArray, n: int) -> FloatArray:
+    """Sensitivities to rises and falls, (2, n_axis), of a fit's parameters."""
+    return np.maximum(p[:n] + np.outer([1.0, -1.0], p[n : 2 * n]), 0.0)
 
 
 def _chance(course: FloatArray) -> float:
@@ -156,10 +169,11 @@ def _filter(filters: Filters, memory: Memory, sent: FloatArray, held: int, out: 
 
 
 def _course(one: System, arriving: FloatArray, p: FloatArray, bin_ms: float) -> FloatArray:
-    """Rates (Hz) of the population alone, in bins, with these sensitivities, lag, adaptation and time constant."""
+    """Rates (Hz) of the population alone, in bins, with the parameters of a fit."""
     n = arriving.shape[1]
-    row = [np.array([[value]]) for value in (1.0, np.exp(p[n]), p[n + 1], np.exp(p[n + 2]), 1.0)]
-    cells = Cells(row[0], row[1], row[2], row[3], row[4], np.ascontiguousarray(p[:n, None]))
+    lag, rho, slow = p[2 * n :]
+    row = [np.array([[value]]) for value in (1.0, np.exp(lag), rho, np.exp(slow), 1.0)]
+    cells = Cells(row[0], row[1], row[2], row[3], row[4], np.ascontiguousarray(_sides(p, n)[..., None]))
     out = np.empty(len(arriving))
     _follow(one, cells, np.ascontiguousarray(arriving), empty_response(one), out)
     return np.asarray(out.reshape(-1, round(bin_ms / STEP)).mean(axis=1), float)

@@ -2,15 +2,17 @@
 
 Small sinusoids (`modulated_cells`) tell how cells answer small changes. Populations of a resonating network swing
 between silence and several times their mean, and what cells make of that is measured here: they stand alone, with the
-inputs that transfer functions are sampled with, but every source is as active, millisecond by millisecond, as it was in
-a trial of the network. Poisson inputs get that course as their rate; trains of single presynaptic cells run on their
-population's clock (`trains.Clock`). The mean over the cells is a course free of the network's chance.
+in-degrees that transfer functions are sampled with, but what they hear is as active, millisecond by millisecond, as it
+was in a trial of the network. Poisson inputs get that course as their rate. Where presynaptic cells send one by one,
+they hear recorded trains of that trial, each cell those of others (`kept_trains`), or, of populations too large for
+their trains to be kept, trains made anew that run on the population's clock (`trains.Clock`). The mean over the cells
+is a course free of the chance of the cells' own connections.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,15 @@ from numpy.typing import NDArray
 
 from automfm_hpc import nest_models
 from automfm_hpc.afferents import draw_senders, send
-from automfm_hpc.experiment import BIN, Experiment, Trial, reduced
+from automfm_hpc.experiment import BIN, Experiment, Trial
+from automfm_hpc.kept_trains import Counts, as_trains, hear, unpacked
 from automfm_hpc.modulated_cells import Length, cells_at_once, modulate
 from automfm_hpc.plan import Plan
 from automfm_hpc.presynaptic import PresynapticStatistics, Received, merged, statistics_of
 from automfm_hpc.provenance import seed_for
 from automfm_hpc.remap import Cell
 from automfm_hpc.simulate import build_cells, connect_trains, draw_inputs, reset_kernel
-from automfm_hpc.spikes import Spikes
+from automfm_hpc.spikes import Spikes, activity
 from automfm_hpc.trains import Clock, passed_by
 
 FloatArray = NDArray[np.float64]
@@ -45,10 +48,11 @@ def run_up(plan: Plan) -> float:
     return float(np.ceil(max(RUN_UP, plan.sampling.transient)))
 
 
-def with_run_up(course: FloatArray, before: float) -> FloatArray:
-    """A course (n_bin,) with its end played before its beginning for `before` ms."""
+def with_run_up(course: NDArray[Any], before: float) -> NDArray[Any]:
+    """Courses (..., n_bin) with their end played before their beginning for `before` ms."""
+    bins = np.arange(course.shape[-1])
     n = round(before / BIN)
-    return np.concatenate([np.resize(course[::-1], n)[::-1], course])
+    return course[..., np.concatenate([np.resize(bins[::-1], n)[::-1], bins])]
 
 
 def simulate_isolated(plan: Plan, recorded: Path, experiment: Experiment, trial: Trial,
@@ -69,20 +73,20 @@ def simulate_isolated(plan: Plan, recorded: Path, experiment: Experiment, trial:
     Returns
     -------
     dict
-        As `experiment.simulate_trial`, of isolated cells; nothing of the inputs.
+        activity (n_name, n_bin) in Hz, of isolated cells; nothing of the inputs.
     """
-    from automfm_hpc.spiking import Recording, Timing
-
-    courses = recorded_courses(recorded, experiment, trial)
+    courses, trains = recorded_courses(recorded, experiment, trial), recorded_trains(recorded, experiment, trial)
     before = run_up(plan)
-    spikes = {name: Spikes(np.zeros(0, np.int64), np.zeros(0), 1, experiment.bins * BIN) for name in experiment.names}
+    found = np.zeros((len(experiment.names), experiment.bins))
     for cell in plan.parameters.cells:
         n = cells_for(float(courses[cell.population].mean()))
         seed = seed_for(plan.seed, "isolated", cell.population, trial.protocol, trial.seed)
-        heard = {name: with_run_up(courses[name], before) for name in cell.axes}
-        spikes[cell.population] = follow_courses(cell, heard, before, n, seed, plan.sampling.dt, communicator,
-                                                 plan.sampling.heterogeneous, statistics_of(plan.presynaptic))
-    return reduced(experiment, Recording(spikes, Timing(0.0, 0.0, 0.0, 0.0, 0.0), ()))
+        heard = Heard({name: with_run_up(courses[name], before) for name in cell.axes},
+                      {name: with_run_up(trains[name], before) for name in cell.axes if name in trains})
+        spikes = follow_courses(cell, heard, before, n, seed, plan.sampling.dt, communicator,
+                                plan.sampling.heterogeneous, statistics_of(plan.presynaptic))
+        found[experiment.names.index(cell.population)] = activity(spikes, BIN)
+    return {"activity": found}
 
 
 def recorded_courses(recorded: Path, experiment: Experiment, trial: Trial) -> dict[str, FloatArray]:
@@ -96,31 +100,63 @@ def recorded_courses(recorded: Path, experiment: Experiment, trial: Trial) -> di
     return constant | dict(zip(experiment.names, np.asarray(activity, float), strict=True))
 
 
+def recorded_trains(recorded: Path, experiment: Experiment, trial: Trial) -> dict[str, Counts]:
+    """Spikes (n_cell, n_bin) of the cells of small populations in one trial; none if they were not kept."""
+    from automfm_hpc.store import TrialStore
+
+    found = TrialStore.open(recorded, experiment).dataset()
+    if "trains" not in found:
+        return {}
+    kept = found["trains"].isel(protocol=trial.protocol, seed=trial.seed).transpose("train", "time").values
+    return unpacked(kept, experiment.kept)
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """What isolated cells hear.
+
+    Parameters
+    ----------
+    courses : Mapping
+        Activity (Hz) of every source in bins of BIN, (n_bin,).
+    trains : Mapping
+        Spikes (n_cell, n_bin) of the cells of some of the sources.
+    """
+
+    courses: Mapping[str, FloatArray]
+    trains: Mapping[str, Counts] = field(default_factory=dict)
+
+
 def follow_courses(
-    cell: Cell, courses: Mapping[str, FloatArray], before: float, n: int, seed: int, dt: float,
+    cell: Cell, heard: Heard, before: float, n: int, seed: int, dt: float,
     communicator: int | None = None, heterogeneous: bool = True,
     presynaptic: Mapping[str, PresynapticStatistics] | None = None,
 ) -> Spikes:  # fmt: skip
-    """Spikes of n isolated cells whose sources have these courses (Hz in bins of BIN), after the first `before` ms.
+    """Spikes of n isolated cells that hear this, after the first `before` ms.
 
     What a source does arrives 1 ms later, whatever the network's delays.
     """
-    known = presynaptic or {}
+    known, courses = presynaptic or {}, heard.courses
     mean = np.array([courses[name].mean() for name in cell.axes])
     length = Length(n, before, len(courses[cell.axes[0]]) * BIN - before, dt)
     at_once, cells, times = cells_at_once(cell, mean, length, known), [], []
     rng = np.random.default_rng(seed)
     inputs = draw_inputs(cell, n, rng, heterogeneous)
+    trains = {name: as_trains(counts, BIN, dt, rng) for name, counts in heard.trains.items()}
     with nest_models.nest_failures(cell.population):
         for a in range(0, n, at_once):
             some = inputs.of(slice(a, a + at_once))
             nest = reset_kernel(seed_for(seed, a), dt, communicator)
             m = len(some.pairs)
             senders = draw_senders(cell, some, np.tile(mean, (m, 1)), known, rng)
-            reaching = send(senders, before + length.window, dt, rng)
+            recorded = {j: hear(trains[source], p.owner, p.synapses, rng) for j, p in senders.pairs.items()
+                        if (source := cell.axes[cell.channel_axis[j]]) in trains}
+            reaching = send(senders.without(recorded), before + length.window, dt, rng)
             nodes = build_cells(nest, cell, np.zeros_like(reaching.arrivals), some.quantum, dt)
             for j, source in enumerate(cell.axes[k] for k in cell.channel_axis):
-                if j in reaching.trains:
+                if j in recorded:
+                    connect_trains(nest, cell, nodes, j, recorded[j], dt)
+                elif j in reaching.trains:
                     clock = course_clock(courses[source], dt)
                     connect_trains(nest, cell, nodes, j, on_clock(reaching.trains[j], clock, rng), dt)
                 elif mean[cell.channel_axis[j]] > 0:

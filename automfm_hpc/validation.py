@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from automfm_hpc import validate
 from automfm_hpc.errors import MeanFieldError, StoreError
-from automfm_hpc.experiment import BIN, Experiment
+from automfm_hpc.experiment import BIN, VALUES, Experiment
 from automfm_hpc.network import Network
 from automfm_hpc.protocols import KINDS, Protocol
 from automfm_hpc.provenance import canonical_json, write_atomically, write_json
@@ -31,6 +31,7 @@ FloatArray = NDArray[np.float64]
 RASTER_CELLS = 60  # of each population
 REALIZATIONS = 60  # of finite populations, for one protocol
 FEWEST = 12  # the same for protocols of many cycles
+KEPT = tuple(name for name in VALUES if name != "trains")
 RETURN = 300.0  # ms after a protocol in which the mean field must come back
 DENSE = 0.2  # part of its source's cells that a cell of a reduced network may be connected to without a note
 
@@ -271,7 +272,8 @@ def run_validation(run: Run, pool: Any, log: Log, kinds: Sequence[str] = tuple(K
     how: dict[str, Any] = {"seeds": seeds, "scale": scale, "processes": distribute or 1, "cycles": cycles}
     planned = experiments(network, _with_earlier(run, network, kinds, how), **how)
     together = distribute is not None
-    trials = {kind: spike(run, e, pool, log, store_of(run, kind, e), together) for kind, e in planned.items()}
+    trials = {kind: spike(run, e, pool, log, store_of(run, kind, e), together, kept=KEPT)
+              for kind, e in planned.items()}
     result: dict[str, Any] | None = None
     keep_raster(run, planned, pool, together)
     with on_root(pool) as root:

@@ -49,6 +49,13 @@ class Wiring:
         return sum(p.pre.size for p in self.pairs.values())
 
 
+def population_sizes(network: Network, scale: float) -> dict[str, int]:
+    """Cells of each population at a scale; an imported network, with connections of its own, has only one."""
+    if network.connections is not None:
+        return {p.name: p.size for p in network.populations}
+    return {p.name: max(1, round(p.size * scale)) for p in network.populations}
+
+
 def draw_wiring(network: Network, scale: float = 1.0, seed: int = 1) -> Wiring:
     """Draw connections at random from the description's in-degrees and synapses per pair.
 
@@ -63,7 +70,7 @@ def draw_wiring(network: Network, scale: float = 1.0, seed: int = 1) -> Wiring:
     """
     if not scale > 0:
         raise NetworkError(f"a scale of {scale:g} leaves no cells", where=network.name)
-    sizes = {p.name: max(1, round(p.size * scale)) for p in network.populations}
+    sizes = population_sizes(network, scale)
     relays = {i.name: max(i.sources, round((i.relays or i.sources) * scale))
               for i in network.inputs if i.sources is not None}
     pairs: dict[str, Connections] = {}

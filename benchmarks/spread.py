@@ -23,7 +23,7 @@ from automfm_hpc.presynaptic import statistics_of
 from automfm_hpc.protocols import Protocol
 from automfm_hpc.spikes import Spikes, activity
 from automfm_hpc.stages import Run, prepare_nest
-from automfm_hpc.swings import follow_courses, with_run_up
+from automfm_hpc.swings import Heard, follow_courses, with_run_up
 from automfm_hpc.validate import fourier, lag_of
 
 SETTLE, SLOW, WIDTH, CELLS = 500.0, 15.0, 40.0, 6000  # ms, ms, ms
@@ -49,7 +49,8 @@ def compare(run: Run, drive: float, target: str, source: str, seconds: float, ro
     spikes = record(experiment, Trial(0, 0)).spikes
     courses = {name: activity(s, BIN) for name, s in spikes.items()}
     cell = plan.parameters.cell(target)
-    heard = {name: with_run_up(courses.get(name, np.full(experiment.bins, drive)), SETTLE) for name in cell.axes}
+    heard = Heard({name: with_run_up(courses.get(name, np.full(experiment.bins, drive)), SETTLE)
+                   for name in cell.axes})
     alone = activity(follow_courses(cell, heard, SETTLE, CELLS, 1, plan.sampling.dt, None, plan.sampling.heterogeneous,
                                     statistics_of(plan.presynaptic)), BIN)  # fmt: skip
     network = courses[target]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from automfm_hpc import folders
 from automfm_hpc.errors import StoreError
 from automfm_hpc.exemplars import EXEMPLARS
-from automfm_hpc.experiment import BIN, MEASURES, Experiment, Trial
+from automfm_hpc.experiment import BIN, MEASURES, VALUES, Experiment, Trial
 from automfm_hpc.intervals import LEVELS
 from automfm_hpc.store.layout import DAMAGE, DONE, FAILED, KEYS, TODO, codecs
 
@@ -34,15 +34,29 @@ class TrialStore:
         self._group: Any = zarr.open_group(self.path, mode="r+")
 
     @staticmethod
-    def create(path: str | os.PathLike[str], experiment: Experiment) -> TrialStore:
-        """Make the store, or open it if it belongs to the same experiment."""
+    def create(path: str | os.PathLike[str], experiment: Experiment,
+               kept: tuple[str, ...] = VALUES) -> TrialStore:
+        """Make the store, or open it if it belongs to the same experiment.
+
+        `kept` are the values of a trial that it holds, in the order of VALUES. A store that is there already goes
+        on with what it holds, if that is no more.
+
+        Raises
+        ------
+        StoreError
+            If it is there and cannot be gone on with.
+        """
         path = Path(path)
         folders.recover(path)
         folders.remove_leftovers(path)
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            folders.move(_lay_out(path, experiment), path)
-        return TrialStore.open(path, experiment)
+            folders.move(_lay_out(path, experiment, kept), path)
+        store = TrialStore.open(path, experiment)
+        if not set(store._names()) <= set(kept):
+            raise StoreError("was made by an older version, which kept other things", where=str(path),
+                             remedy="Delete this store and simulate again.")
+        return store
 
     @staticmethod
     def open(path: str | os.PathLike[str], experiment: Experiment) -> TrialStore:
@@ -76,10 +90,10 @@ class TrialStore:
                 if self._status(t) == FAILED]
 
     def write(self, trial: Trial, values: Mapping[str, NDArray[Any]]) -> None:
-        """Store a finished trial: every one of MEASURES, activity, exemplars and timing; the status last."""
+        """Store a finished trial: every value that the store keeps; the status last."""
         at = (trial.protocol, trial.seed)
         for name in self._names():
-            self._group[name][at] = np.asarray(values[name], float)
+            self._group[name][at] = values[name]
         self._group["checksum"][at] = _checksum([values[name] for name in self._names()])
         self._group["status"][at] = DONE
 
@@ -116,33 +130,27 @@ class TrialStore:
             return False
 
     def _names(self) -> tuple[str, ...]:
-        """What a trial holds; stores made before there were exemplars go on without."""
-        return (*MEASURES, "activity", "timing", *(["exemplars"] if "exemplars" in self._group else []))
+        """What a trial holds."""
+        return tuple(name for name in VALUES if name in self._group)
 
 
 def _checksum(values: Iterable[NDArray[Any]]) -> int:
     total = 0
     for value in values:
-        total = zlib.crc32(np.ascontiguousarray(value, dtype="<f8").tobytes(), total)
+        held = np.ascontiguousarray(value, dtype="|u1" if value.dtype == np.uint8 else "<f8")
+        total = zlib.crc32(held.tobytes(), total)
     return total
 
 
-def _lay_out(path: Path, experiment: Experiment) -> Path:
+def _lay_out(path: Path, experiment: Experiment, kept: tuple[str, ...]) -> Path:
     aside = folders.aside(path)
     try:
         group = zarr.create_group(aside, zarr_format=3, attributes={
             "experiment_id": experiment.id, "experiment": experiment.to_dict()})
         trials = (len(experiment.protocols), experiment.seeds)
-        names = len(experiment.names)
-        for name, (units, meaning) in MEASURES.items():
-            _empty(group, name, (*trials, names), ("protocol", "seed", "name"), "<f8", np.nan, units, meaning)
-        _empty(group, "activity", (*trials, names, experiment.bins), ("protocol", "seed", "name", "time"), "<f8",
-               np.nan, "Hz", f"population rate in bins of {BIN:g} ms")
-        _empty(group, "exemplars", (*trials, names, EXEMPLARS, 1 + LEVELS.size),
-               ("protocol", "seed", "name", "exemplar", "number"), "<f8", np.nan, "Hz, then 1",
-               f"cells from slow to fast: rate; quantiles of intervals over their mean at {LEVELS.tolist()}")
-        _empty(group, "timing", (*trials, len(TIMING)), ("protocol", "seed", "timing_of"), "<f8", np.nan, "s",
-               "wall-clock seconds of each part; memory in MiB")
+        for name, (shape, dimensions, dtype, fill, units, meaning) in _arrays(experiment).items():
+            if name in kept:
+                _empty(group, name, (*trials, *shape), ("protocol", "seed", *dimensions), dtype, fill, units, meaning)
         _empty(group, "checksum", trials, ("protocol", "seed"), "<u4", 0, "1", "CRC-32 over the trial's values")
         _empty(group, "status", trials, ("protocol", "seed"), "|u1", TODO, "1", "0 to do, 1 done, 2 failed")
         group.create_array("message", shape=trials, chunks=(1, 1), dtype=str, fill_value="", compressors=codecs(),
@@ -151,6 +159,23 @@ def _lay_out(path: Path, experiment: Experiment) -> Path:
         shutil.rmtree(aside, ignore_errors=True)
         raise
     return aside
+
+
+def _arrays(experiment: Experiment) -> dict[str, tuple[tuple[int, ...], tuple[str, ...], str, float, str, str]]:
+    """Values of one trial: shape, dimensions, type, fill value, units, meaning."""
+    names, bins, of_name = len(experiment.names), experiment.bins, ("name",)
+    found: dict[str, tuple[tuple[int, ...], tuple[str, ...], str, float, str, str]] = {
+        name: ((names,), of_name, "<f8", np.nan, units, meaning) for name, (units, meaning) in MEASURES.items()}
+    found["activity"] = ((names, bins), (*of_name, "time"), "<f8", np.nan, "Hz",
+                         f"population rate in bins of {BIN:g} ms")
+    found["exemplars"] = ((names, EXEMPLARS, 1 + LEVELS.size), (*of_name, "exemplar", "number"), "<f8", np.nan,
+                          "Hz, then 1", "cells from slow to fast: rate; quantiles of intervals over their mean at "
+                          f"{LEVELS.tolist()}")  # fmt: skip
+    found["trains"] = ((sum(experiment.kept.values()), bins), ("train", "time"), "|u1", 0, "1",
+                       f"spikes in bins of {BIN:g} ms, cells of {', '.join(experiment.kept)} one after the other")
+    found["timing"] = ((len(TIMING),), ("timing_of",), "<f8", np.nan, "s",
+                       "wall-clock seconds of each part; memory in MiB")
+    return found
 
 
 def _empty(group: Any, name: str, shape: tuple[int, ...], dimensions: tuple[str, ...], dtype: str, fill: float,
