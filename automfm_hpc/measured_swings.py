@@ -58,7 +58,6 @@ def fit_swings(run: Run, plan: Plan, model: MeanField, experiment: Experiment,
 
     `known` is what small changes showed.
     """
-    from automfm_hpc.modulated_cells import DELAY
     from automfm_hpc.store import TrialStore
 
     alone = TrialStore.open(run.isolated, experiment).dataset()["activity"]
@@ -74,7 +73,7 @@ def fit_swings(run: Run, plan: Plan, model: MeanField, experiment: Experiment,
             if min(mean[i], followed.mean()) < LEAST_RATE:
                 continue
             fitted = fit_swing(model.system, synapses, i, [Course(*c) for c in zip(courses, followed, strict=True)],
-                               known.at(mean[: len(known.knots)])[:3, i], BIN, DELAY)
+                               known.at(mean[: len(known.knots)])[:3, i], BIN)
             first, last = model.system.axis_start[i], model.system.axis_start[i + 1]
             cv = irregularity(run, cell.population, cell.axes, mean[model.system.axes[first:last]].tolist())
             rows.append(_row(fitted, cv, cell.axes))

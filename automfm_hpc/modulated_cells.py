@@ -155,8 +155,8 @@ def _course(modulation: Multisine, phase: float, length: Length) -> tuple[FloatA
 
 
 def modulate(nest: Any, cell: Cell, j: int, nodes: Any, inputs: CellInputs, times: FloatArray,
-              rate: FloatArray) -> None:
-    """Give channel j of every cell its arrivals, from one generator for each class of in-degrees."""
+             rate: FloatArray, delay: float = DELAY) -> None:
+    """Give channel j of every cell its arrivals, `delay` ms later, from one generator for each class of in-degrees."""
     events = inputs.events[:, j]
     receptor, sign = receptor_of(cell, j)
     for members in classes(events):
@@ -167,7 +167,7 @@ def modulate(nest: Any, cell: Cell, j: int, nodes: Any, inputs: CellInputs, time
                                 params={"rate_times": times, "rate_values": mean * rate})
         weight = inputs.quantum[members, j] * events[members] / mean
         nest.Connect(generator, nodes[members.tolist()], "all_to_all",
-                     {"weight": sign * weight[:, None], "delay": DELAY, "receptor_type": receptor})
+                     {"weight": sign * weight[:, None], "delay": delay, "receptor_type": receptor})
 
 
 def classes(events: FloatArray) -> list[NDArray[np.int64]]:

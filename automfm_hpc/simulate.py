@@ -192,8 +192,9 @@ def receptor_of(cell: Cell, j: int) -> tuple[int, float]:
     return 0, -1.0 if channel.E_rev is not None and not channel.excitatory else 1.0
 
 
-def connect_trains(nest: Any, cell: Cell, nodes: Any, channel: int, trains: Received, dt: float) -> None:
-    """Give every cell the spikes of its presynaptic cells through one receptor."""
+def connect_trains(nest: Any, cell: Cell, nodes: Any, channel: int, trains: Received, dt: float,
+                   delay: float = TRAIN_DELAY) -> None:
+    """Give every cell the spikes of its presynaptic cells through one receptor, `delay` ms later."""
     if not trains.cell.size:
         return
     receptor, sign = receptor_of(cell, channel)
@@ -203,7 +204,7 @@ def connect_trains(nest: Any, cell: Cell, nodes: Any, channel: int, trains: Rece
     generators = nest.Create("spike_generator", len(some), params=[
         {"spike_times": times[cut[k] : cut[k + 1]], "spike_weights": weights[cut[k] : cut[k + 1]]} for k in some])
     nest.Connect(generators, nodes[some], "one_to_one",
-                 {"weight": 1.0, "delay": TRAIN_DELAY, "receptor_type": receptor})
+                 {"weight": 1.0, "delay": delay, "receptor_type": receptor})
 
 
 def builtin_parameters(cell: Cell) -> dict[str, float]:

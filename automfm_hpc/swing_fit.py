@@ -72,7 +72,7 @@ class FittedSwing:
 
 
 def fit_swing(system: System, dynamics: Dynamics, population: int, courses: Sequence[Course], known: FloatArray,
-              bin_ms: float, delay: float) -> FittedSwing:
+              bin_ms: float) -> FittedSwing:
     """Fit one population's numbers at one working point.
 
     Parameters
@@ -86,11 +86,9 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, courses: Sequ
         Lag (ms), adaptation and its time constant (ms) of small changes.
     bin_ms : float
         ms.
-    delay : float
-        From a source to the isolated cells (ms).
     """
     first, last = system.axis_start[population], system.axis_start[population + 1]
-    arriving = [_arriving(system, dynamics, c.sent, bin_ms, delay)[:, first:last] for c in courses]
+    arriving = [_arriving(system, dynamics, c.sent, bin_ms)[:, first:last] for c in courses]
     target = np.concatenate([c.target for c in courses])
     width = 2.0 * np.sqrt(np.pi) * KERNEL / bin_ms  # bins that the kernel makes one of
     chance = float(np.mean([_chance(c.target) for c in courses])) / width
@@ -150,11 +148,9 @@ def _alone(system: System, i: int) -> System:
                   np.array([0, n]), domain, np.ones(n + 1), np.full(n + 1, np.inf))
 
 
-def _arriving(system: System, dynamics: Dynamics, sent: FloatArray, bin_ms: float, delay: float) -> FloatArray:
+def _arriving(system: System, dynamics: Dynamics, sent: FloatArray, bin_ms: float) -> FloatArray:
     """Rates (Hz) of all axes behind synapses, after each step: (n_step, n_axis)."""
-    even = Dynamics(dynamics.axis, dynamics.weight, np.full(dynamics.delay.size, delay), dynamics.tau_syn,
-                    dynamics.poles)
-    filters = filters_of(even, system, STEP)
+    filters = filters_of(dynamics, system, STEP)
     held = round(bin_ms / STEP)
     out = np.empty((len(sent) * held, system.axes.size))
     _filter(filters, memory_of(filters, system, sent.mean(axis=0)), np.ascontiguousarray(sent), held, out)

@@ -134,7 +134,7 @@ def follow_courses(
 ) -> Spikes:  # fmt: skip
     """Spikes of n isolated cells that hear this, after the first `before` ms.
 
-    What a source does arrives 1 ms later, whatever the network's delays.
+    Channels have the network's delays: excitation comes before the inhibition that it causes, or does not.
     """
     known, courses = presynaptic or {}, heard.courses
     mean = np.array([courses[name].mean() for name in cell.axes])
@@ -154,16 +154,17 @@ def follow_courses(
             reaching = send(senders.without(recorded), before + length.window, dt, rng)
             nodes = build_cells(nest, cell, np.zeros_like(reaching.arrivals), some.quantum, dt)
             for j, source in enumerate(cell.axes[k] for k in cell.channel_axis):
+                delay = max(round(cell.channels[j].delay / dt), 1) * dt
                 if j in recorded:
-                    connect_trains(nest, cell, nodes, j, recorded[j], dt)
+                    connect_trains(nest, cell, nodes, j, recorded[j], dt, delay)
                 elif j in reaching.trains:
                     clock = course_clock(courses[source], dt)
-                    connect_trains(nest, cell, nodes, j, on_clock(reaching.trains[j], clock, rng), dt)
+                    connect_trains(nest, cell, nodes, j, on_clock(reaching.trains[j], clock, rng), dt, delay)
                 elif mean[cell.channel_axis[j]] > 0:
                     at = np.maximum(np.arange(len(courses[source])) * BIN, dt)
                     events = some.events.copy()
                     events[:, j] = reaching.arrivals[:, j] / mean[cell.channel_axis[j]]
-                    modulate(nest, cell, j, nodes, replace(some, events=events), at, courses[source])
+                    modulate(nest, cell, j, nodes, replace(some, events=events), at, courses[source], delay)
             recorder = nest.Create("spike_recorder", params={"start": before})
             nest.Connect(nodes, recorder)
             nest.Simulate(before + length.window)

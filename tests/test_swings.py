@@ -21,7 +21,6 @@ from automfm_hpc.experiment import Trial, working_experiment
 from automfm_hpc.linear_response import rate_response
 from automfm_hpc.measured_dynamics import measure_dynamics, table
 from automfm_hpc.mesoscopic import driven, realizations
-from automfm_hpc.modulated_cells import DELAY
 from automfm_hpc.network import Distribution
 from automfm_hpc.plan import make_plan
 from automfm_hpc.pools import Serial
@@ -34,6 +33,7 @@ from automfm_hpc.swing_fit import Course, fit_swing
 from automfm_hpc.swings import Heard, follow_courses, recorded_courses, with_run_up
 
 BEFORE = 100.0
+DELAY = 3.0  # ms of the relays' synapses
 TIME = np.arange(1000) + 0.5
 WAVE = np.maximum(12.0 + 18.0 * np.sin(2e-3 * np.pi * 9.0 * TIME), 0.0)  # silent for part of each period
 
@@ -41,7 +41,7 @@ WAVE = np.maximum(12.0 + 18.0 * np.sin(2e-3 * np.pi * 9.0 * TIME), 0.0)  # silen
 def relay(K: float, sd: float = 0.0) -> Cell:
     """Cells that fire whenever anything arrives."""
     parameters = {"V_th": 10.0, "V_reset": 0.0, "E_L": 0.0, "tau_m": 1.0, "C_m": 1.0, "t_ref": 0.1, "V_m": 0.0}
-    channel = Channel("s", "s", ("s->cell",), Distribution(K, sd), Distribution(1.0, 0.0), 50.0, None, None, 1.0)
+    channel = Channel("s", "s", ("s->cell",), Distribution(K, sd), Distribution(1.0, 0.0), 50.0, None, None, DELAY)
     return Cell("relay", "iaf_psc_delta", parameters, (channel,))
 
 
@@ -140,7 +140,6 @@ def test_a_fit_finds_the_numbers_that_made_the_course(sensitivity, rho):
     """The course of finitely many cells under a broad swing; the fit starts elsewhere."""
     rng = np.random.default_rng(5)
     made = model(sensitivity, rho=rho)
-    made = replace(made, dynamics=replace(made.dynamics, delay=np.array([DELAY])))
     courses = []
     for _ in range(3):
         white = smooth(rng.standard_normal((1, 1000)), 6.0)[0]
@@ -148,7 +147,7 @@ def test_a_fit_finds_the_numbers_that_made_the_course(sensitivity, rho):
         sent = np.column_stack([np.zeros(1300), with_run_up(swing, 300.0)])
         rate = driven(made, {"A": sent[:, 0], "s": sent[:, 1]}, 1.0)[300:, 0]
         courses.append(Course(sent, rng.poisson(rate * 5.0) / 5.0))  # 5000 cells
-    fitted = fit_swing(made.system, made.dynamics, 0, courses, np.array([1.0, 1.5, 60.0]), 1.0, DELAY)
+    fitted = fit_swing(made.system, made.dynamics, 0, courses, np.array([1.0, 1.5, 60.0]), 1.0)
     assert fitted.sensitivity[:, 0] * fitted.adaptation == pytest.approx(np.array(sensitivity) * rho, rel=0.05)
     assert fitted.adaptation == pytest.approx(rho, rel=0.12)
     assert fitted.explained > 0.98 and abs(fitted.error) < 0.01
@@ -158,7 +157,7 @@ def test_without_a_swing_what_was_known_stays():
     made = model(1.0)
     sent = np.column_stack([np.zeros(1300), np.full(1300, 20.0)])
     target = np.random.default_rng(2).poisson(31.0 * 0.5, 1000) / 0.5  # 500 cells
-    fitted = fit_swing(made.system, made.dynamics, 0, [Course(sent, target)], np.array([1.0, 1.5, 60.0]), 1.0, DELAY)
+    fitted = fit_swing(made.system, made.dynamics, 0, [Course(sent, target)], np.array([1.0, 1.5, 60.0]), 1.0)
     assert (fitted.lag, fitted.adaptation, fitted.slow) == pytest.approx((1.0, 1.5, 60.0), rel=0.15)
     assert fitted.sensitivity[:, 0] == pytest.approx([1.0, 1.0], abs=0.1)
 
