@@ -97,7 +97,7 @@ class Experiment:
     @property
     def kept(self) -> dict[str, int]:
         """Populations whose trains a trial keeps, with their cells."""
-        return kept_cells(population_sizes(self.network, self.scale))
+        return kept_cells(population_sizes(self.network, self.scale), remap(self.network).cells)
 
     @property
     def id(self) -> str:

@@ -1,30 +1,33 @@
-"""The trains of small populations, as a trial of the network keeps them: spikes of every cell in every bin.
+"""Trains that a trial of the network keeps, for isolated cells to hear: spikes of every cell in every bin.
 
-Of a large population a cell hears a sample, and the sample's activity is the population's. Of seventy cells it hears
-who fires when: in one wave of activity each of them fires once rather than at random, and which of them fire together
-is no matter of chance either. So isolated cells hear the trains of small populations as they were.
+Trains made anew, of the same rates and intervals, that run on the clock of the population's activity, are not what a
+cell of the network hears. In one wave of activity each presynaptic cell fires once rather than at random, and which of
+them fire together is no matter of chance either. Kept are the populations that some target hears one by one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from automfm_hpc.afferents import MORE_PAIRS
 from automfm_hpc.presynaptic import Received, merged
+from automfm_hpc.remap import Cell
 from automfm_hpc.spikes import Spikes
 from automfm_hpc.trains import Trains, handed_on
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Counts = NDArray[np.uint8]
-MOST_CELLS = 1024  # of a population whose trains are kept
+MOST_CELLS = 10_000  # of a population whose trains are kept: 10 MB a second, next to nothing when compressed
 
 
-def kept_cells(sizes: Mapping[str, int]) -> dict[str, int]:
-    """Populations whose trains are kept, in the order in which they are, with their cells."""
-    return {name: n for name, n in sizes.items() if n <= MOST_CELLS}
+def kept_cells(sizes: Mapping[str, int], cells: Iterable[Cell]) -> dict[str, int]:
+    """Populations whose trains are kept, in the order of `sizes`, with their numbers of cells."""
+    heard = {c.source for cell in cells for c in cell.channels if c.K <= MORE_PAIRS}
+    return {name: n for name, n in sizes.items() if name in heard and n <= MOST_CELLS}
 
 
 def packed(spikes: Mapping[str, Spikes], kept: Mapping[str, int], bins: int, bin_ms: float) -> Counts:
@@ -72,11 +75,9 @@ def hear(trains: Trains, owner: IntArray, synapses: FloatArray, rng: np.random.G
 
 def _partners(owner: IntArray, size: int, rng: np.random.Generator) -> IntArray:
     """A cell of `size` for every pair, distinct for each owner as far as they reach."""
-    first = np.searchsorted(owner, owner, side="left")
-    place = np.arange(owner.size) - first
+    _, begin, number = np.unique(owner, return_index=True, return_counts=True)
     found = np.empty(owner.size, np.int64)
-    for begin in np.unique(first):
-        mine = slice(begin, np.searchsorted(owner, owner[begin], side="right"))
-        rounds = [rng.permutation(size) for _ in range(int(place[mine][-1]) // size + 1)]
-        found[mine] = np.concatenate(rounds)[: place[mine].size]
+    for a, n in zip(begin, number, strict=True):
+        rounds = [rng.permutation(size) for _ in range(n // size)] + [rng.choice(size, n % size, replace=False)]
+        found[a : a + n] = np.concatenate(rounds)
     return found

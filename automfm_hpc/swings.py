@@ -4,8 +4,8 @@ Small sinusoids (`modulated_cells`) tell how cells answer small changes. Populat
 between silence and several times their mean, and what cells make of that is measured here: they stand alone, with the
 in-degrees that transfer functions are sampled with, but what they hear is as active, millisecond by millisecond, as it
 was in a trial of the network. Poisson inputs get that course as their rate. Where presynaptic cells send one by one,
-they hear recorded trains of that trial, each cell those of others (`kept_trains`), or, of populations too large for
-their trains to be kept, trains made anew that run on the population's clock (`trains.Clock`). The mean over the cells
+they hear recorded trains of that trial, each cell those of others (`kept_trains`), or, where none were kept, trains
+made anew that run on the population's clock (`trains.Clock`). The mean over the cells
 is a course free of the chance of the cells' own connections.
 """
 
@@ -108,7 +108,7 @@ def recorded_trains(recorded: Path, experiment: Experiment, trial: Trial) -> dic
     if "trains" not in found:
         return {}
     kept = found["trains"].isel(protocol=trial.protocol, seed=trial.seed).transpose("train", "time").values
-    return unpacked(kept, experiment.kept)
+    return unpacked(kept, found["trains"].attrs["cells"])
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from automfm_hpc.afferents import MORE_PAIRS
 from automfm_hpc.kept_trains import MOST_CELLS, as_trains, hear, kept_cells, packed, unpacked
+from automfm_hpc.network import Distribution
+from automfm_hpc.remap import Cell, Channel
 from automfm_hpc.spikes import Spikes
 from automfm_hpc.trains import Trains
 
@@ -41,8 +44,12 @@ def test_more_spikes_in_a_bin_than_a_byte_holds_are_as_many_as_it_holds():
     assert packed({"a": crowded}, {"a": 1}, 2, 1.0).tolist() == [[255, 0]]
 
 
-def test_large_populations_are_not_kept():
-    assert kept_cells({"a": MOST_CELLS, "b": MOST_CELLS + 1, "c": 1}) == {"a": MOST_CELLS, "c": 1}
+def test_large_populations_are_not_kept_nor_those_heard_by_the_thousand():
+    def channel(source: str, K: float) -> Channel:
+        return Channel(source, source, (source,), Distribution(K, 0.0), Distribution(1.0, 0.0), 1.0, None, None, 1.0)
+
+    cell = Cell("x", "iaf_psc_delta", {}, (channel("a", 4.0), channel("b", 4.0), channel("c", MORE_PAIRS + 1.0)))
+    assert kept_cells({"a": MOST_CELLS, "b": MOST_CELLS + 1, "c": 1, "d": 1}, [cell]) == {"a": MOST_CELLS}
     assert packed({}, {}, 7, 1.0).shape == (0, 7)
 
 

@@ -151,6 +151,8 @@ def _lay_out(path: Path, experiment: Experiment, kept: tuple[str, ...]) -> Path:
         for name, (shape, dimensions, dtype, fill, units, meaning) in _arrays(experiment).items():
             if name in kept:
                 _empty(group, name, (*trials, *shape), ("protocol", "seed", *dimensions), dtype, fill, units, meaning)
+        if "trains" in kept:
+            group["trains"].attrs["cells"] = experiment.kept
         _empty(group, "checksum", trials, ("protocol", "seed"), "<u4", 0, "1", "CRC-32 over the trial's values")
         _empty(group, "status", trials, ("protocol", "seed"), "|u1", TODO, "1", "0 to do, 1 done, 2 failed")
         group.create_array("message", shape=trials, chunks=(1, 1), dtype=str, fill_value="", compressors=codecs(),
@@ -172,7 +174,7 @@ def _arrays(experiment: Experiment) -> dict[str, tuple[tuple[int, ...], tuple[st
                           "Hz, then 1", "cells from slow to fast: rate; quantiles of intervals over their mean at "
                           f"{LEVELS.tolist()}")  # fmt: skip
     found["trains"] = ((sum(experiment.kept.values()), bins), ("train", "time"), "|u1", 0, "1",
-                       f"spikes in bins of {BIN:g} ms, cells of {', '.join(experiment.kept)} one after the other")
+                       f"spikes in bins of {BIN:g} ms, the cells of one population after those of another")
     found["timing"] = ((len(TIMING),), ("timing_of",), "<f8", np.nan, "s",
                        "wall-clock seconds of each part; memory in MiB")
     return found
