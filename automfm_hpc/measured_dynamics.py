@@ -77,11 +77,14 @@ def measure_dynamics(run: Run, pool: Any, log: Log, points: int = POINTS,
             model = MeanField.load(run.folder)
             result = fit_dynamics(run, plan, store)
     experiment = measure_swings(run, plan, pool, log) if swings else None
+    found = None
+    if experiment is not None:
+        known = pool.bcast(None if result is None else cell_response(result))
+        found = fit_swings(run, plan, experiment, known, pool)
     with on_root(pool) as root:
         if root:
             assert result is not None
-            if experiment is not None:
-                result["swings"] = fit_swings(run, plan, model, experiment, cell_response(result))
+            result |= {} if found is None else {"swings": found}
             write_json(run.dynamics, result)
             dynamics = replace(Dynamics.of_synapses(plan.parameters), cell=cell_response(result))
             replace(model, dynamics=dynamics).save(run.model)

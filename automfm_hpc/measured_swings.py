@@ -21,6 +21,7 @@ from automfm_hpc.swing_fit import Course, FittedSwing, fit_swing
 
 if TYPE_CHECKING:
     from automfm_hpc.mean_field import MeanField
+    from automfm_hpc.pools import Pool
 
 FloatArray = NDArray[np.float64]
 LEAST_CV = 0.05
@@ -52,33 +53,48 @@ def _isolated(plan: Plan, recorded: Path, experiment: Experiment, trial: Trial,
     return simulate_isolated(plan, recorded, experiment, trial, communicator)
 
 
-def fit_swings(run: Run, plan: Plan, model: MeanField, experiment: Experiment,
-               known: CellResponse) -> dict[str, list[dict[str, Any]]]:
-    """Lag, adaptation and sensitivities of every population under the network's swings, as plain data.
+def fit_swings(run: Run, plan: Plan, experiment: Experiment, known: CellResponse,
+               pool: Pool) -> dict[str, list[dict[str, Any]]]:
+    """Lag, adaptation and sensitivities of every population under the network's swings, fitted on all ranks.
 
     `known` is what small changes showed.
+
+    Returns
+    -------
+    dict
+        On rank 0: population -> rows of plain data; on the others without rows.
     """
+    from automfm_hpc.mean_field import MeanField
+    from automfm_hpc.pools import map_tasks
+
+    cells, fitted = plan.parameters.cells, []
+    tasks = [(i, k) for k in range(len(experiment.protocols)) for i in range(len(cells))]
+    map_tasks(pool, partial(_fitted, run, plan, MeanField.load(run.folder), experiment, known), tasks,
+              lambda task, row: fitted.append((task, row)))
+    rows = {task: row for part in pool.gather(fitted) for task, row in part}
+    each = ([rows.get((i, k)) for k in range(len(experiment.protocols))] for i in range(len(cells)))
+    return {cell.population: _apart([row for row in found if row]) for cell, found in zip(cells, each, strict=True)}
+
+
+def _fitted(run: Run, plan: Plan, model: MeanField, experiment: Experiment, known: CellResponse,
+            task: tuple[int, int]) -> dict[str, Any] | None:
+    """One population at one drive; None if it hardly fires there."""
     from automfm_hpc.store import TrialStore
 
-    alone = TrialStore.open(run.isolated, experiment).dataset()["activity"]
-    synapses, found = Dynamics.of_synapses(plan.parameters), {}
-    seam = round(min(SEAM / BIN, 0.2 * experiment.bins))
-    sent = [[_sent(run, plan, model, experiment, Trial(k, s)) for s in range(experiment.seeds)]
-            for k in range(len(experiment.protocols))]
-    for i, cell in enumerate(plan.parameters.cells):
-        rows = []
-        for k, courses in enumerate(sent):
-            followed = alone.isel(protocol=k).sel(name=cell.population).transpose("seed", "time").values[:, seam:]
-            mean = np.mean([c.mean(axis=0) for c in courses], axis=0)
-            if min(mean[i], followed.mean()) < LEAST_RATE:
-                continue
-            fitted = fit_swing(model.system, synapses, i, [Course(*c) for c in zip(courses, followed, strict=True)],
-                               known.at(mean[: len(known.knots)])[:3, i], BIN)
-            first, last = model.system.axis_start[i], model.system.axis_start[i + 1]
-            cv = irregularity(run, cell.population, cell.axes, mean[model.system.axes[first:last]].tolist())
-            rows.append(_row(fitted, cv, cell.axes))
-        found[cell.population] = _apart(rows)
-    return found
+    i, k = task
+    cell, seam = plan.parameters.cells[i], round(min(SEAM / BIN, 0.2 * experiment.bins))
+    alone = TrialStore.open(run.isolated, experiment).dataset()["activity"].isel(protocol=k).sel(name=cell.population)
+    followed = alone.transpose("seed", "time").values[:, seam:]
+    sent = [_sent(run, plan, model, experiment, Trial(k, s)) for s in range(experiment.seeds)]
+    mean = np.mean([c.mean(axis=0) for c in sent], axis=0)
+    if min(mean[i], followed.mean()) < LEAST_RATE:
+        return None
+    found = fit_swing(model.system, Dynamics.of_synapses(plan.parameters), i,
+                      [Course(*c) for c in zip(sent, followed, strict=True)],
+                      known.at(mean[: len(known.knots)])[:3, i], BIN)  # fmt: skip
+    first, last = model.system.axis_start[i], model.system.axis_start[i + 1]
+    cv = irregularity(run, cell.population, cell.axes, mean[model.system.axes[first:last]].tolist())
+    return _row(found, cv, cell.axes)
 
 
 def _sent(run: Run, plan: Plan, model: MeanField, experiment: Experiment, trial: Trial) -> FloatArray:
