@@ -70,6 +70,8 @@ def _plan_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--working-points", metavar="FROM",
                    help="where the rates that the grids must cover come from: 'network' (simulate it; default of run), "
                         "'description' (default of plan), or a CSV file of rates (Hz)")
+    p.add_argument("--draws", type=int, metavar="N",
+                   help="draws of the spiking network that everything taken from it is averaged over (default 3)")
     p.add_argument("--mean-in-degree", action="store_true", help="every cell has the mean in-degree")
     p.add_argument("--equal-rates", action="store_true", help="the cells of a source all have its mean rate")
     p.add_argument("--poisson", action="store_true", help="presynaptic cells are Poisson, not as regular as they are")

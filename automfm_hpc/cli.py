@@ -68,7 +68,7 @@ def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: A
 
     from automfm_hpc import distributed, stages
     from automfm_hpc.description import load
-    from automfm_hpc.experiment import presynaptic_statistics, working_experiment, working_points
+    from automfm_hpc.experiment import WORKING_SEEDS, presynaptic_statistics, working_experiment, working_points
     from automfm_hpc.plan import make_plan, read_working_points
 
     origin = arguments.working_points or origin
@@ -91,6 +91,11 @@ def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: A
             raise UsageError("belongs to the spiking network, which is not run here", where="--distribute",
                              remedy="Say --working-points network, or leave it out.")
         distributed.check(pool, arguments.distribute)
+    if arguments.draws is not None and origin != "network":
+        raise UsageError("belongs to the spiking network, which is not run here", where="--draws",
+                         remedy="Say --working-points network, or leave it out.")
+    if arguments.draws is not None and arguments.draws < 1:
+        raise UsageError("must be 1 or more", where="--draws")
     if origin == "network":
         # Look for mistakes in the options, and for NEST, before anything is written or simulated.
         planned(dict.fromkeys(network.population_names, (10.0,)))
@@ -99,7 +104,8 @@ def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: A
                 if not run.network.is_file():
                     stages.prepare_nest(network, logger(pool))
                 stages.prepare(run, network)
-        experiment = working_experiment(network, root=arguments.seed, processes=arguments.distribute or 1)
+        seeds = WORKING_SEEDS if arguments.draws is None else arguments.draws
+        experiment = working_experiment(network, root=arguments.seed, processes=arguments.distribute or 1, seeds=seeds)
         trials = stages.spike(run, experiment, pool, logger(pool), distribute=arguments.distribute is not None)
         return planned(working_points(trials, experiment), presynaptic_statistics(trials, experiment))
     return planned(points)

@@ -166,6 +166,8 @@ USAGE = [
     (["validate", "RUN", "--distribute", "some"], "invalid int value"),
     (["validate", "RUN", "--explain", "--distribute"], "--distribute: does not go with --explain"),
     (["plan", "cerebellum", "--out", "NEW", "--distribute"], "the spiking network, which is not run here"),
+    (["plan", "cerebellum", "--out", "NEW", "--draws", "2"], "--draws: belongs to the spiking network"),
+    (["run", "cerebellum", "--out", "NEW", "--draws", "0"], "--draws: must be 1 or more"),
 ]  # fmt: skip
 
 
