@@ -32,7 +32,8 @@ def plot_validation(run: Run) -> list[Path]:
     AutomfmError
         If matplotlib is missing, or the run was not validated.
     """
-    from automfm_hpc.validation import read_comparisons, read_raster
+    from automfm_hpc.validation import read_comparisons
+    from automfm_hpc.validation_raster import read_raster
 
     plt = _pyplot()
     result, model, compared = read_comparisons(run)

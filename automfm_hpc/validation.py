@@ -18,17 +18,16 @@ from automfm_hpc.errors import MeanFieldError, StoreError
 from automfm_hpc.experiment import BIN, VALUES, Experiment
 from automfm_hpc.network import Network
 from automfm_hpc.protocols import KINDS, Protocol
-from automfm_hpc.provenance import canonical_json, write_atomically, write_json
-from automfm_hpc.stages import Log, Run, on_root, own_communicator, spike
+from automfm_hpc.provenance import write_json
+from automfm_hpc.stages import Log, Run, on_root, spike
 from automfm_hpc.validate import KERNEL, Tolerance
-from automfm_hpc.validation_plan import DROPPED, SEEDS, experiments, raster_file, results_file, shown, single, store_of
+from automfm_hpc.validation_plan import DROPPED, SEEDS, experiments, replanned, results_file, store_of
+from automfm_hpc.validation_raster import keep_raster
 
 if TYPE_CHECKING:
     from automfm_hpc.mean_field import MeanField
-    from automfm_hpc.spiking import Recording
 
 FloatArray = NDArray[np.float64]
-RASTER_CELLS = 60  # of each population
 REALIZATIONS = 60  # of finite populations, for one protocol
 FEWEST = 12  # the same for protocols of many cycles
 KEPT = tuple(name for name in VALUES if name != "trains")
@@ -350,37 +349,7 @@ def _keep_validity(run: Run, result: Mapping[str, Any]) -> None:
     write_model(run.model, {**document, "attributes": {**attributes, "metadata": metadata}})
 
 
-# --- a raster -------------------------------------------------------------------------------------
-
-
-def keep_raster(run: Run, planned: Mapping[str, Experiment], pool: Any, together: bool = False) -> None:
-    """Run the first trial of the protocol that is drawn once more, and keep the spikes of a few cells (ms).
-
-    Rank 0 runs it, or all ranks together.
-    """
-    from automfm_hpc.distributed import record_together
-    from automfm_hpc.experiment import Trial, record
-
-    kind, number = shown(planned)
-    experiment, recording = single(planned[kind]), None
-    if pool.bcast(raster_file(run, experiment).is_file()):
-        return
-    if together:
-        recording = record_together(experiment, Trial(number, 0), pool)
-    with on_root(pool) as root:
-        if root:
-            recording = recording or record(experiment, Trial(number, 0), own_communicator(pool))
-            _write_raster(run, experiment, recording)
-
-
-def _write_raster(run: Run, experiment: Experiment, recording: Recording) -> None:
-    recorded = recording.spikes
-    chosen = {}
-    for name in experiment.network.population_names:
-        s = recorded[name]
-        few = s.cells < RASTER_CELLS
-        chosen[name] = {"cells": s.cells[few], "times": np.round(s.times[few], 1)}
-    write_atomically(raster_file(run, experiment), canonical_json(chosen))
+# --- what was found, read again -------------------------------------------------------------------
 
 
 def read_comparisons(run: Run) -> tuple[dict[str, Any], MeanField, list[Comparison]]:
@@ -400,30 +369,11 @@ def read_comparisons(run: Run) -> tuple[dict[str, Any], MeanField, list[Comparis
         raise StoreError("holds no validation", where=str(run.folder),
                          remedy=f"Run `automfm validate {run.folder}` first.") from None
     network = run.read_plan().network
-    planned = _planned(network, result)
+    planned = replanned(network, result)
     model = resized(MeanField.load(run.folder), network, result["scale"])
     compared = [c for kind, e in planned.items()
                 for c in compare(model, e, TrialStore.open(store_of(run, kind, e), e).dataset(), result["order"])]
     return result, model, compared
-
-
-def _planned(network: Network, result: Mapping[str, Any]) -> dict[str, Experiment]:
-    how = {key: result[key] for key in ("seeds", "scale", "root")}
-    more = {key: result.get(key, 1) for key in ("processes", "cycles")}
-    return experiments(network, result["kinds"], **how, **more)
-
-
-def read_raster(run: Run, result: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-    """Number of the protocol in `read_comparisons`' list, and population -> cells, times (ms) of its first seed."""
-    planned = _planned(run.read_plan().network, result)
-    kind, number = shown(planned)
-    try:
-        spikes = json.loads(raster_file(run, single(planned[kind])).read_text("utf-8"))
-    except (OSError, ValueError):
-        raise StoreError("its raster is missing or damaged", where=str(run.folder),
-                         remedy=f"Run `automfm validate {run.folder}` again.") from None
-    before = sum(len(e.protocols) for k, e in list(planned.items())[: list(planned).index(kind)])
-    return before + number, spikes
 
 
 def _plain(value: Any) -> Any:

@@ -147,3 +147,10 @@ def single(experiment: Experiment) -> Experiment:
 
 def raster_file(run: Run, experiment: Experiment) -> Path:
     return run.folder / "validation" / f"raster_{experiment.id[:8]}.json"
+
+
+def replanned(network: Network, result: Mapping[str, Any]) -> dict[str, Experiment]:
+    """The experiments of a validation that is done, from its results."""
+    how = {key: result[key] for key in ("seeds", "scale", "root")}
+    more = {key: result.get(key, 1) for key in ("processes", "cycles")}
+    return experiments(network, result["kinds"], **how, **more)
