@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from automfm_hpc.errors import UsageError, suggest
 from automfm_hpc.experiment import WORKING_FRACTIONS, Experiment, settling_time
