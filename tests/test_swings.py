@@ -139,7 +139,7 @@ def test_small_sinusoids_pass_as_the_linear_theory_says(frequency):
 def test_a_fit_finds_the_numbers_that_made_the_course(sensitivity, rho):
     """The course of finitely many cells under a broad swing; the fit starts elsewhere."""
     rng = np.random.default_rng(5)
-    made = model(sensitivity, rho=rho)
+    made = model(sensitivity, rho=rho, slow=150.0)  # far from HABIT, where both are one
     courses = []
     for _ in range(3):
         white = smooth(rng.standard_normal((1, 1000)), 6.0)[0]
