@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from automfm_hpc.mean_field import MeanField
 
 ORDERS = (1, 2)
+SILENT = 0.01  # Hz: errors of what fires less are no part of its rate
 
 
 def stationary(model: MeanField, drives: Sequence[Mapping[str, float]], duration: float = 0.6,
@@ -106,7 +107,8 @@ def compare(network: Network, references: Sequence[Reference], rates: xarray.Dat
     Returns
     -------
     dict
-        references: label -> drives, orders -> name -> rates, reference, mean_absolute_error (Hz), percent; warnings.
+        references: label -> drives, orders -> name -> rates, reference, mean_absolute_error (Hz), percent
+        (None where the reference is silent); warnings.
     """
     result: dict[str, Any] = {"references": {}}
     start = 0
@@ -132,7 +134,8 @@ def _row(network: Network, reference: Reference, rates: xarray.Dataset, name: st
         error = np.abs(mean - known)
         row["reference"] = [round(float(r), 4) for r in known]
         row["mean_absolute_error"] = float(error.mean())
-        row["percent"] = [round(100.0 * float(e / max(k, 1e-9)), 2) for e, k in zip(error, known, strict=True)]
+        row["percent"] = [round(100.0 * float(e / k), 2) if k > SILENT else None
+                          for e, k in zip(error, known, strict=True)]  # fmt: skip
     return row
 
 
