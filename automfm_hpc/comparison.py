@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from automfm_hpc.mean_field import MeanField
 
 ORDERS = (1, 2)
+APART, LEAST_APART = 0.1, 0.1  # orders that differ by more, relative and in Hz, are warned of
 SILENT = 0.01  # Hz: errors of what fires less are no part of its rate
 
 
@@ -118,9 +119,28 @@ def compare(network: Network, references: Sequence[Reference], rates: xarray.Dat
         orders = {str(o): {name: _row(network, reference, part.sel(order=o), name)
                            for name in (*network.population_names, *network.groups)} for o in ORDERS}
         result["references"][reference.label] = {"drives": [dict(d) for d in reference.drives], "orders": orders}
-    result["warnings"] = [str(w) for w in np.unique(rates["warnings"].values) if str(w)]
+    result["warnings"] = [str(w) for w in np.unique(rates["warnings"].values) if str(w)] + fluctuations_matter(rates)
     result["status"] = sorted({str(s) for s in np.unique(rates["status"].values)})
     return result
+
+
+def fluctuations_matter(rates: xarray.Dataset) -> list[str]:
+    """A sentence for every population whose rates at order 1 are not those at order 2, for `rates` as of `stationary`.
+
+    First-order mean fields, with transfer functions at mean rates as of Zerlaut et al. (2018), fail there.
+    """
+    found = []
+    for name in rates["population"].values:
+        first, second = (rates["rate"].sel(order=o, population=name).values for o in ORDERS)
+        apart = np.flatnonzero(np.abs(first - second) > np.maximum(APART * second, LEAST_APART))
+        if apart.size:
+            percent = 100.0 * (first[apart] / np.maximum(second[apart], SILENT) - 1.0)
+            drives = ", ".join(f"{str(key).removeprefix('drive_')} {np.min(v):g} to {np.max(v):g} Hz"
+                               for key, c in rates.coords.items() if str(key).startswith("drive_")
+                               for v in [c.values[apart]])  # fmt: skip
+            found.append(f"{name}: without fluctuations (order 1) it would be off by {percent.min():+.0f} to "
+                         f"{percent.max():+.0f} % at {apart.size} of {first.size} drives ({drives}): use order 2 there")
+    return found
 
 
 def _row(network: Network, reference: Reference, rates: xarray.Dataset, name: str) -> dict[str, Any]:

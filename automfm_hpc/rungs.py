@@ -6,7 +6,7 @@ What the rungs mean, and what the differences teach: docs/explain.md.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -105,6 +105,8 @@ class Sources:
         Coefficient of variation of the interspike intervals; 1 for inputs.
     clocks : Mapping
         `Clock` of each source: how its activity runs, and how regular its cells are beside that.
+    pace : Mapping
+        How fast each clock runs in the window, over its mean.
     n_step : int
         Steps of the whole recording.
     dt : float
@@ -115,6 +117,7 @@ class Sources:
     rates: Mapping[str, FloatArray]
     cv: Mapping[str, float]
     clocks: Mapping[str, Clock]
+    pace: Mapping[str, float]
     n_step: int
     dt: float
 
@@ -168,7 +171,10 @@ def make_sources(record: replay.Record, windows: Mapping[str, Spikes], inputs: t
     rates |= {name: np.full(rates[name].size, rates[name].mean()) for name in inputs if name in rates}
     cv = {name: 1.0 if name in inputs else regularity(s) for name, s in windows.items()}
     clocks = {name: clock_of(t, b, dt) for name, t in recorded.items()}
-    return Sources(trains, rates, cv, clocks, b, dt)
+    # Sources of inputs are Poisson trains: their CV, known from few intervals each, is not measured but 1.
+    clocks |= {name: replace(clocks[name], cv=1.0) for name in inputs if name in clocks}
+    pace = {name: clock.pace(a, b) for name, clock in clocks.items()}
+    return Sources(trains, rates, cv, clocks, pace, b, dt)
 
 
 def regularity(window: Spikes) -> float:
@@ -254,8 +260,9 @@ class _Isolated:
             return handed_on(s.trains[way][p.source], pre)
         rates = s.rates[p.source]
         if way == COMMON:
-            owner, step = renewal(rates[pre], s.clocks[p.source].cv, s.n_step, s.dt, rng)
-            return owner, s.clocks[p.source].read(step, rng)
+            clock = s.clocks[p.source]
+            owner, step = renewal(rates[pre] / s.pace[p.source], clock.cv, s.n_step, s.dt, rng)
+            return owner, clock.read(step, rng)
         mean = np.full(pre.size, rates.mean())
         rate = {REGULAR: rates[pre], POISSON: rates[pre], MEAN: mean, EQUAL: mean * self._indegree[p.name]}[way]
         return renewal(rate, s.cv[p.source] if way == REGULAR else 1.0, s.n_step, s.dt, rng)

@@ -98,6 +98,11 @@ class Clock:
     passed: FloatArray
     cv: float
 
+    def pace(self, start: int, stop: int) -> float:
+        """How fast it runs from the end of step `start` to that of `stop`, over its mean."""
+        share = float(self.passed[stop] - self.passed[start]) * (self.passed.size - 1) / (stop - start)
+        return share if share > 0 else 1.0
+
     def read(self, step: IntArray, rng: np.random.Generator) -> IntArray:
         """The steps at which a train of the clock's own time, in as many steps, really fires."""
         part = (step - rng.random(step.size)) / (self.passed.size - 1)

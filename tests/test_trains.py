@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from automfm_hpc.spikes import Spikes, isi_cv
-from automfm_hpc.trains import Clock, Trains, clock_of, handed_on, renewal, rotated, summed
+from automfm_hpc.trains import Clock, Trains, clock_of, handed_on, passed_by, renewal, rotated, summed
 
 
 def some_trains(seed=0, size=30, n_step=3000, n=900):
@@ -142,3 +142,13 @@ def test_regularity_is_seen_behind_the_activity():
 def test_a_silent_population_has_the_clock_of_the_wall():
     silent = Trains.of(np.zeros(0, np.int64), np.zeros(0, np.int64), 5)
     assert np.allclose(clock_of(silent, 100, 0.1).passed, np.linspace(0.0, 1.0, 101))
+
+
+def test_trains_on_a_clock_have_the_rate_wanted_in_a_window():
+    """A population that fires four times as much at first, before the window."""
+    dt, rng = 0.1, np.random.default_rng(4)
+    clock = Clock(passed_by(np.repeat([200.0, 50.0], [5000, 10000]), dt), 0.5)
+    assert clock.pace(5000, 15000) == pytest.approx(0.5, rel=0.01) and clock.pace(0, 15000) == pytest.approx(1.0)
+    _, step = renewal(np.full(1500, 50.0) / clock.pace(5000, 15000), clock.cv, 15000, dt, rng)
+    at = clock.read(step, rng)
+    assert np.sum(at > 5000) / 1500 == pytest.approx(50.0, rel=0.01)  # in one second
