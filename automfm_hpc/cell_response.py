@@ -29,14 +29,12 @@ its lasting absence would give them. F is therefore given
 
     y + (1 - sensitivity) (z_y - y)
 
-in place of the arriving rate y of each source, z_y being the mean of y over the last 40 ms. It differs for rises and
-falls: a volley of inhibition silences a cell whatever its size, in a pause the cell has to come up first. With one
+in place of the arriving rate y of each source, z_y being the mean of y over the last 100 ms. It may differ for rises
+and falls: a volley of inhibition silences a cell whatever its size, in a pause the cell has to come up first. With one
 number for both, swings would have to shift the mean rate as the curvature of F has it, and granule cells at 30 Hz were
-4 % too fast. Lasting rates pass as they are, and so do slow changes: fixed points do not know of it. How slow, courses
-that resonate at 20 to 30 Hz do not tell (means over 20 to 100 ms explain equally much of them); but small changes below
-5 Hz are followed as F says (`response`), and with 100 ms granule cells answered sinusoids of 1 to 5 Hz, driven by the
-true activities, 15 to 21 % too weakly. Sensitivities are measured in isolated cells (`swings`), under swings like those
-of the network; 1 where nothing was measured.
+4 % too fast. Lasting rates pass as they are, and so do changes slower than that: fixed points do not know of it.
+Sensitivities are measured in isolated cells (`swings`), under swings like those of the network; 1 where nothing was
+measured.
 
 N cells of rate nu do not fire nu N spikes a second, but as many as chance will have it: a Poisson number, less what
 their regularity takes away from slow fluctuations. With w(t) the excess of a Poisson number over its mean, the
@@ -59,7 +57,7 @@ from automfm_hpc.response import System, compiled
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
-HABIT = 40.0  # ms over which a source's rate is averaged to tell a swing from a lasting rate
+HABIT = 100.0  # ms over which a source's rate is averaged to tell a swing from a lasting rate
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,8 @@ FloatArray = NDArray[np.float64]
 STEP = 0.5  # ms
 KERNEL = 3.0  # ms: synapses pass nothing faster on, so no fit is judged by it
 SENSITIVITIES = (0.1, 2.0)
-PRIOR_SENSITIVITY, PRIOR_SIDE = 0.3, 0.3  # standard deviations: of the mean of both sides, and of half their difference
+PRIOR_SENSITIVITY, PRIOR_SIDE = 0.3, 0.1  # standard deviations: of the mean of both sides, and of half their difference
+PRIOR_INPUT = 0.03  # of both, for inputs: constant ones swing by chance alone, which says little of larger swings
 PRIOR_RHO, PRIOR_LAG, PRIOR_SLOW = 0.3, 0.5, 0.5  # of logarithms of times
 MOST_SIDE = 0.8  # of half the difference
 MODEL_ERROR = 0.1  # of the course's standard deviation: what these equations cannot follow
@@ -103,8 +104,9 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, courses: Sequ
     # Parameters: sensitivities of both sides, then half the differences of the sides, then three numbers.
     numbers = [np.log(known[0]), known[1], np.log(known[2])]
     prior = np.concatenate([np.ones(n), np.zeros(n), numbers])
-    known_to = np.concatenate([np.full(n, PRIOR_SENSITIVITY), np.full(n, PRIOR_SIDE),
-                               [PRIOR_LAG, PRIOR_RHO, PRIOR_SLOW]])  # fmt: skip
+    of_input = system.axes[first:last] >= len(system.axis_start) - 1
+    known_to = np.concatenate([np.where(of_input, PRIOR_INPUT, PRIOR_SENSITIVITY),
+                               np.where(of_input, PRIOR_INPUT, PRIOR_SIDE), [PRIOR_LAG, PRIOR_RHO, PRIOR_SLOW]])
     bounds = ([np.log(low), rho, np.log(slow)] for low, rho, slow in zip(LAGS, RHOS, SLOWS, strict=True))
     low, high = (np.concatenate([np.full(n, s), np.full(n, side), ends])
                  for s, side, ends in zip(SENSITIVITIES, (-MOST_SIDE, MOST_SIDE), bounds, strict=True))

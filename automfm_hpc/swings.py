@@ -34,13 +34,13 @@ from automfm_hpc.trains import Clock, passed_by
 
 FloatArray = NDArray[np.float64]
 CELLS = 512  # of each population and trial
-RARE, MOST_RARE = 12.0, 4.0  # Hz: slower populations get more cells in proportion, up to so many times
+RARE, UNEVEN, MOST = 12.0, 0.75, 4.0  # slower (Hz) and more uneven populations get more cells, up to so many times
 RUN_UP = 300.0  # ms before the window; longer where the plan's transient is
 
 
-def cells_for(rate: float) -> int:
-    """How many cells of a population of that rate (Hz) are isolated."""
-    return round(CELLS * min(max(RARE / max(rate, 1e-9), 1.0), MOST_RARE))
+def cells_for(rate: float, spread: float) -> int:
+    """How many cells of a population are isolated: of that rate (Hz), and spread of rates over cells relative to it."""
+    return round(CELLS * min(max(RARE / max(rate, 1e-9), (spread / UNEVEN) ** 2, 1.0), MOST))
 
 
 def run_up(plan: Plan) -> float:
@@ -76,10 +76,10 @@ def simulate_isolated(plan: Plan, recorded: Path, experiment: Experiment, trial:
         activity (n_name, n_bin) in Hz, of isolated cells; nothing of the inputs.
     """
     courses, trains = recorded_courses(recorded, experiment, trial), recorded_trains(recorded, experiment, trial)
-    before = run_up(plan)
+    spreads, before = recorded_spreads(recorded, experiment, trial), run_up(plan)
     found = np.zeros((len(experiment.names), experiment.bins))
     for cell in plan.parameters.cells:
-        n = cells_for(float(courses[cell.population].mean()))
+        n = cells_for(float(courses[cell.population].mean()), spreads[cell.population])
         seed = seed_for(plan.seed, "isolated", cell.population, trial.protocol, trial.seed)
         heard = Heard({name: with_run_up(courses[name], before) for name in cell.axes},
                       {name: with_run_up(trains[name], before) for name in cell.axes if name in trains})
@@ -98,6 +98,15 @@ def recorded_courses(recorded: Path, experiment: Experiment, trial: Trial) -> di
     background = experiment.protocols[trial.protocol].background
     constant = {name: np.full(experiment.bins, rate) for name, rate in background.items()}
     return constant | dict(zip(experiment.names, np.asarray(activity, float), strict=True))
+
+
+def recorded_spreads(recorded: Path, experiment: Experiment, trial: Trial) -> dict[str, float]:
+    """Standard deviation of the cells' rates over their mean, of every population in one trial; 0 where none fires."""
+    from automfm_hpc.store import TrialStore
+
+    kept = TrialStore.open(recorded, experiment).dataset().isel(protocol=trial.protocol, seed=trial.seed)
+    sd, mean = (kept[name].values for name in ("rate_sd", "rate"))
+    return dict(zip(experiment.names, (sd / np.where(mean > 0, mean, np.inf)).tolist(), strict=True))
 
 
 def recorded_trains(recorded: Path, experiment: Experiment, trial: Trial) -> dict[str, Counts]:
