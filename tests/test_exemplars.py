@@ -13,7 +13,7 @@ from scipy import stats
 
 from automfm_hpc import Network
 from automfm_hpc.afferents import Senders, draw_senders, send
-from automfm_hpc.errors import PlanError
+from automfm_hpc.errors import PlanError, StoreError
 from automfm_hpc.exemplars import EXEMPLARS, exemplars, pooled
 from automfm_hpc.experiment import Experiment, presynaptic_statistics, simulate_trial
 from automfm_hpc.explain import sampled_like
@@ -311,3 +311,19 @@ def test_damaged_exemplars_are_simulated_again(trials, tmp_path):
     chunk = sorted((path / "exemplars").glob("c*"))[0]
     chunk.write_bytes(b"no numbers")
     assert len(TrialStore.open(path, experiment).missing()) == 1
+
+
+def test_a_store_keeps_what_it_is_asked_to(trials, tmp_path):
+    experiment, store = trials
+    assert store.dataset()["trains"].attrs["cells"] == experiment.kept == {"RS": 160, "FS": 40}
+    trains, rate = store.dataset()["trains"].values, store.dataset()["rate"].values
+    assert trains.shape == (2, 2, 200, 500)
+    for part, name in ((slice(0, 160), 0), (slice(160, 200), 1)):
+        np.testing.assert_allclose(trains[:, :, part].sum(-1).mean(-1) / 0.5, rate[..., name])
+    path = tmp_path / "some.zarr"
+    some = TrialStore.create(path, experiment, ("activity",))
+    for trial in experiment.trials():
+        some.write(trial, {"activity": np.zeros((2, 500))})
+    assert some.missing() == [] and set(some.dataset()) == {"activity", "checksum", "status", "message"}
+    with pytest.raises(StoreError, match=r"kept other things.*Delete"):
+        TrialStore.create(store.path, experiment, ("activity",))
