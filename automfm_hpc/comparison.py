@@ -135,12 +135,17 @@ def fluctuations_matter(rates: xarray.Dataset) -> list[str]:
         apart = np.flatnonzero(np.abs(first - second) > np.maximum(APART * second, LEAST_APART))
         if apart.size:
             percent = 100.0 * (first[apart] / np.maximum(second[apart], SILENT) - 1.0)
-            drives = ", ".join(f"{str(key).removeprefix('drive_')} {np.min(v):g} to {np.max(v):g} Hz"
-                               for key, c in rates.coords.items() if str(key).startswith("drive_")
-                               for v in [c.values[apart]])  # fmt: skip
-            found.append(f"{name}: without fluctuations (order 1) it would be off by {percent.min():+.0f} to "
-                         f"{percent.max():+.0f} % at {apart.size} of {first.size} drives ({drives}): use order 2 there")
+            drives = ", ".join(f"{str(key).removeprefix('drive_')} {_span(c.values[apart], 'g')} Hz"
+                               for key, c in rates.coords.items() if str(key).startswith("drive_"))  # fmt: skip
+            found.append(f"{name}: without fluctuations (order 1) it would be off by {_span(percent, '+.0f')} % at "
+                         f"{apart.size} of {first.size} drives ({drives}): use order 2 there")
     return found
+
+
+def _span(values: Any, form: str) -> str:
+    """The least and the greatest, as text."""
+    low, high = format(np.min(values), form), format(np.max(values), form)
+    return low if low == high else f"{low} to {high}"
 
 
 def _row(network: Network, reference: Reference, rates: xarray.Dataset, name: str) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, courses: Sequ
         return np.concatenate([_course(one, a, p, bin_ms)[-c.target.size :]
                                for a, c in zip(arriving, courses, strict=True)])
 
-    # Parameters: sensitivities of both sides, then half the differences of the sides, then three numbers.
+    # Parameters: means of the sensitivities to rises and falls, half their differences, then three numbers.
     numbers = [np.log(known[0]), known[1], np.log(known[2])]
     prior = np.concatenate([np.ones(n), np.zeros(n), numbers])
     of_input = system.axes[first:last] >= len(system.axis_start) - 1
