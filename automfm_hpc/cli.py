@@ -86,14 +86,12 @@ def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: A
                          presynaptic=() if arguments.equal_rates and arguments.poisson else kept)
         return replace(plan, sampling=replace(plan.sampling, **changes))
 
-    if arguments.distribute is not None:
-        if origin != "network":
-            raise UsageError("belongs to the spiking network, which is not run here", where="--distribute",
+    for option in ("distribute", "draws"):
+        if getattr(arguments, option) is not None and origin != "network":
+            raise UsageError("belongs to the spiking network, which is not run here", where=f"--{option}",
                              remedy="Say --working-points network, or leave it out.")
+    if arguments.distribute is not None:
         distributed.check(pool, arguments.distribute)
-    if arguments.draws is not None and origin != "network":
-        raise UsageError("belongs to the spiking network, which is not run here", where="--draws",
-                         remedy="Say --working-points network, or leave it out.")
     if arguments.draws is not None and arguments.draws < 1:
         raise UsageError("must be 1 or more", where="--draws")
     if origin == "network":

@@ -75,8 +75,8 @@ def simulate_isolated(plan: Plan, recorded: Path, experiment: Experiment, trial:
     dict
         activity (n_name, n_bin) in Hz, of isolated cells; nothing of the inputs.
     """
-    courses, trains = recorded_courses(recorded, experiment, trial), recorded_trains(recorded, experiment, trial)
-    spreads, before = recorded_spreads(recorded, experiment, trial), run_up(plan)
+    kept, before = _recorded(recorded, experiment, trial), run_up(plan)
+    courses, trains, spreads = _courses(kept, experiment, trial), _trains(kept), _spreads(kept, experiment)
     found = np.zeros((len(experiment.names), experiment.bins))
     for cell in plan.parameters.cells:
         n = cells_for(float(courses[cell.population].mean()), spreads[cell.population])
@@ -89,35 +89,37 @@ def simulate_isolated(plan: Plan, recorded: Path, experiment: Experiment, trial:
     return {"activity": found}
 
 
-def recorded_courses(recorded: Path, experiment: Experiment, trial: Trial) -> dict[str, FloatArray]:
-    """Activity (Hz) of every source in one trial of the network, (n_bin,) each; private inputs are constant."""
+def _recorded(path: Path, experiment: Experiment, trial: Trial) -> Any:
+    """What a store of trials holds of one of them."""
     from automfm_hpc.store import TrialStore
 
-    kept = TrialStore.open(recorded, experiment).dataset()["activity"]
-    activity = kept.isel(protocol=trial.protocol, seed=trial.seed).transpose("name", "time").values
+    return TrialStore.open(path, experiment).dataset().isel(protocol=trial.protocol, seed=trial.seed)
+
+
+def recorded_courses(path: Path, experiment: Experiment, trial: Trial) -> dict[str, FloatArray]:
+    """Activity (Hz) of every source in one trial of the network, (n_bin,) each; private inputs are constant."""
+    return _courses(_recorded(path, experiment, trial), experiment, trial)
+
+
+def _courses(recorded: Any, experiment: Experiment, trial: Trial) -> dict[str, FloatArray]:
+    activity = recorded["activity"].transpose("name", "time").values
     background = experiment.protocols[trial.protocol].background
     constant = {name: np.full(experiment.bins, rate) for name, rate in background.items()}
     return constant | dict(zip(experiment.names, np.asarray(activity, float), strict=True))
 
 
-def recorded_spreads(recorded: Path, experiment: Experiment, trial: Trial) -> dict[str, float]:
+def _spreads(recorded: Any, experiment: Experiment) -> dict[str, float]:
     """Standard deviation of the cells' rates over their mean, of every population in one trial; 0 where none fires."""
-    from automfm_hpc.store import TrialStore
-
-    kept = TrialStore.open(recorded, experiment).dataset().isel(protocol=trial.protocol, seed=trial.seed)
-    sd, mean = (kept[name].values for name in ("rate_sd", "rate"))
+    sd, mean = (recorded[name].values for name in ("rate_sd", "rate"))
     return dict(zip(experiment.names, (sd / np.where(mean > 0, mean, np.inf)).tolist(), strict=True))
 
 
-def recorded_trains(recorded: Path, experiment: Experiment, trial: Trial) -> dict[str, Counts]:
-    """Spikes (n_cell, n_bin) of the cells of small populations in one trial; none if they were not kept."""
-    from automfm_hpc.store import TrialStore
-
-    found = TrialStore.open(recorded, experiment).dataset()
-    if "trains" not in found:
+def _trains(recorded: Any) -> dict[str, Counts]:
+    """Spikes (n_cell, n_bin) of the cells of populations whose trains were kept in one trial; none in old stores."""
+    if "trains" not in recorded:
         return {}
-    kept = found["trains"].isel(protocol=trial.protocol, seed=trial.seed).transpose("train", "time").values
-    return unpacked(kept, found["trains"].attrs["cells"])
+    kept = recorded["trains"]
+    return unpacked(kept.transpose("train", "time").values, kept.attrs["cells"])
 
 
 @dataclass(frozen=True, eq=False)

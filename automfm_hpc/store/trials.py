@@ -18,7 +18,7 @@ from automfm_hpc.errors import StoreError
 from automfm_hpc.exemplars import EXEMPLARS
 from automfm_hpc.experiment import BIN, MEASURES, VALUES, Experiment, Trial
 from automfm_hpc.intervals import LEVELS
-from automfm_hpc.store.layout import DAMAGE, DONE, FAILED, KEYS, TODO, codecs
+from automfm_hpc.store.layout import DAMAGE, DONE, FAILED, KEYS, TODO, Variable, codecs
 
 if TYPE_CHECKING:
     import xarray
@@ -148,9 +148,9 @@ def _lay_out(path: Path, experiment: Experiment, kept: tuple[str, ...]) -> Path:
         group = zarr.create_group(aside, zarr_format=3, attributes={
             "experiment_id": experiment.id, "experiment": experiment.to_dict()})
         trials = (len(experiment.protocols), experiment.seeds)
-        for name, (shape, dimensions, dtype, fill, units, meaning) in _arrays(experiment).items():
+        for name, (shape, dimensions, variable) in _arrays(experiment).items():
             if name in kept:
-                _empty(group, name, (*trials, *shape), ("protocol", "seed", *dimensions), dtype, fill, units, meaning)
+                _empty(group, name, (*trials, *shape), ("protocol", "seed", *dimensions), *variable)
         if "trains" in kept:
             group["trains"].attrs["cells"] = experiment.kept
         _empty(group, "checksum", trials, ("protocol", "seed"), "<u4", 0, "1", "CRC-32 over the trial's values")
@@ -163,20 +163,21 @@ def _lay_out(path: Path, experiment: Experiment, kept: tuple[str, ...]) -> Path:
     return aside
 
 
-def _arrays(experiment: Experiment) -> dict[str, tuple[tuple[int, ...], tuple[str, ...], str, float, str, str]]:
-    """Values of one trial: shape, dimensions, type, fill value, units, meaning."""
-    names, bins, of_name = len(experiment.names), experiment.bins, ("name",)
-    found: dict[str, tuple[tuple[int, ...], tuple[str, ...], str, float, str, str]] = {
-        name: ((names,), of_name, "<f8", np.nan, units, meaning) for name, (units, meaning) in MEASURES.items()}
-    found["activity"] = ((names, bins), (*of_name, "time"), "<f8", np.nan, "Hz",
-                         f"population rate in bins of {BIN:g} ms")
-    found["exemplars"] = ((names, EXEMPLARS, 1 + LEVELS.size), (*of_name, "exemplar", "number"), "<f8", np.nan,
-                          "Hz, then 1", "cells from slow to fast: rate; quantiles of intervals over their mean at "
-                          f"{LEVELS.tolist()}")  # fmt: skip
-    found["trains"] = ((sum(experiment.kept.values()), bins), ("train", "time"), "|u1", 0, "1",
-                       f"spikes in bins of {BIN:g} ms, the cells of one population after those of another")
-    found["timing"] = ((len(TIMING),), ("timing_of",), "<f8", np.nan, "s",
-                       "wall-clock seconds of each part; memory in MiB")
+def _arrays(experiment: Experiment) -> dict[str, tuple[tuple[int, ...], tuple[str, ...], Variable]]:
+    """What a store can keep of one trial: shape, dimensions and kind of number."""
+    names, bins = len(experiment.names), experiment.bins
+    found: dict[str, tuple[tuple[int, ...], tuple[str, ...], Variable]] = {
+        name: ((names,), ("name",), Variable("<f8", np.nan, units, meaning))
+        for name, (units, meaning) in MEASURES.items()}
+    found["activity"] = (names, bins), ("name", "time"), Variable(
+        "<f8", np.nan, "Hz", f"population rate in bins of {BIN:g} ms")
+    found["exemplars"] = (names, EXEMPLARS, 1 + LEVELS.size), ("name", "exemplar", "number"), Variable(
+        "<f8", np.nan, "Hz, then 1",
+        f"cells from slow to fast: rate; quantiles of intervals over their mean at {LEVELS.tolist()}")
+    found["trains"] = (sum(experiment.kept.values()), bins), ("train", "time"), Variable(
+        "|u1", 0, "1", f"spikes in bins of {BIN:g} ms, the cells of one population after those of another")
+    found["timing"] = (len(TIMING),), ("timing_of",), Variable(
+        "<f8", np.nan, "s", "wall-clock seconds of each part; memory in MiB")
     return found
 
 
