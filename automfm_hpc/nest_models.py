@@ -27,6 +27,7 @@ from automfm_hpc.errors import SimulationError
 from automfm_hpc.provenance import content_hash
 
 MODEL = "eglif_cond_alpha_multisyn"
+HEADERS = Path(__file__).parent / "headers"
 LAUNCHER_VARIABLE = re.compile(r"^(PMI|PMIX|PRTE|OMPI|OPAL|MPICH|HYDRA|HYDI|SLURM_(PMI|STEP|PROCID|MPI))")
 
 _SET_COMMUNICATOR = """
@@ -194,11 +195,12 @@ def compiler(nest: NestInstallation) -> list[str]:
 
 
 def include_flags(nest: NestInstallation) -> list[str]:
-    """Where the compiler finds the headers of NEST and Python, and of Boost, which NEST's own headers include.
+    """Where the compiler finds the headers of NEST and Python, and those of Boost and libltdl, which NEST's include.
 
-    The machine's Boost comes first (``-idirafter``); the one of the package `boost-headers` is for machines without.
+    The machine's own come first (``-idirafter``); the package `boost-headers` and this package's ``headers`` are for
+    machines without.
     """
-    flags = [f"-I{nest.include}", f"-I{sysconfig.get_path('include')}"]
+    flags = [f"-I{nest.include}", f"-I{sysconfig.get_path('include')}", "-idirafter", str(HEADERS)]
     if util.find_spec("boost_headers") is not None:
         import boost_headers
 

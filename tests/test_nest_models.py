@@ -261,3 +261,12 @@ def test_missing_boost_headers_are_named_with_the_remedy(tmp_path):
 
 def test_headers_of_nest_and_boost_are_found():
     nest_models.check_headers()
+
+
+def test_nest_headers_compile_where_the_machine_has_no_libltdl(tmp_path):
+    nest = nest_models.find_nest()
+    own = [f"-I{nest_models.HEADERS}", *nest_models.include_flags(nest)]  # before the machine's, if it has one
+    source = tmp_path / "module_manager.cpp"
+    source.write_text('#include "module_manager.h"\nlt_dlhandle none = nullptr;\n')
+    command = [*nest_models.compiler(nest), *nest_models._flags(nest), "-fsyntax-only", *own, str(source)]
+    nest_models._run(command, "compiling")
