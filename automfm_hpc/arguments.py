@@ -69,7 +69,8 @@ def _plan_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--seed", type=int, default=1, help="root of all seeds (default 1)")
     p.add_argument("--working-points", metavar="FROM",
                    help="where the rates that the grids must cover come from: 'network' (simulate it; default of run), "
-                        "'description' (default of plan), or a CSV file of rates (Hz)")
+                        "'closure' (isolated cells that hear isolated cells; no network is run), 'description' "
+                        "(default of plan), or a CSV file of rates (Hz)")
     p.add_argument("--draws", type=int, metavar="N",
                    help="draws of the spiking network that everything taken from it is averaged over (default 3)")
     p.add_argument("--mean-in-degree", action="store_true", help="every cell has the mean in-degree")

@@ -1,27 +1,31 @@
 """How a population's rate follows its transfer function in time: a short lag, and adaptation to its own rate.
 
-With f(t) = F(y(t)) the rate that the present inputs would give in the long run, and z the population's own recent rate,
+With f(t) = F(y(t)) the rate that the present inputs would give in the long run, z the population's own recent rate, and
+q = LEAST_RATE, below which nothing adapts,
 
-    aim        = f [1 + (rho - 1) ln(f/z)]_+
-    T/2 dm/dt  = aim - m,    T/2 dnu/dt = m - nu
+    T/2 dm/dt  = ln(f + q) - m,    T/2 du/dt = m - u,    g = exp(u) - q
+    nu         = [g + (rho - 1) (g + q) ln((g + q)/(z + q))]_+
     tau dz/dt  = nu - z
 
-Fixed points are those of F: nu = z = f. A small sudden change of f shows rho-fold and decays to its own size as z
+Fixed points are those of F: nu = z = g = f. A small sudden change of f shows rho-fold and decays to its own size as z
 follows: spike-triggered currents answer the rate of the recent past, not the present one. Around a rate the response is
 
-    H(s) = rho (1 + s tau) / [(1 + s tau)(1 + s T/2)^2 + rho - 1],    s = 2 pi i f.
+    H(s) = rho (1 + s tau) / [(rho + s tau)(1 + s T/2)^2],    s = 2 pi i f.
 
 rho > 1 adapts, rho = 1 does not, rho < 1 facilitates. The three numbers are measured in isolated cells (`response`) at
-several rates and are interpolated at z. With escape noise and noisy synapses cells follow fast inputs nearly at once:
-T is a fraction of a millisecond where they fire much, and a few ms where they are near silence. What cells near silence
-show is late rather than weak (the phase of GrC at 3 Hz falls by 43 degrees at 27 Hz where the amplitude has not
-fallen at all), hence two low-passes and not one, which would need a spurious rho of 1.9 to say so.
+several rates; which hold is told by the population's own mean rate over the last 100 ms, so that they stay as they are
+in a wave: fitted at one working point and changed within its waves, they made Golgi cells at 12 Hz answer 10 to 17
+degrees too early. With escape noise and noisy synapses cells follow fast inputs nearly at once: T is a fraction of a
+millisecond where they fire much, and a few ms where they are near silence. What cells near silence show is late rather
+than weak (the phase of GrC at 3 Hz falls by 43 degrees at 27 Hz where the amplitude has not fallen at all), hence two
+low-passes and not one, which would need a spurious rho of 1.9 to say so.
 
-The logarithm: small changes do not tell how large ones add up. Driven with the activities of the network's own
-populations, which swing between silence and three times their mean, the Golgi cells of the equations should swing as
-those of the network do. With (rho - 1)(f - z), which does not know how far z is from 0, they swing 3 to 26 % too
-little at 4, 20 and 60 Hz of mossy input, with f (f/z)^(rho - 1) up to 14 % too much; the logarithm lies between, and
-explains the most of their variance at every drive (docs/dynamics.md).
+The logarithms. Near silence a membrane follows its input with a lag, and cells fire with an exponential of what it has
+reached: so the lag is one of ln f, and volleys come late and sharp; of f itself they would come late and blunt. And
+small changes do not tell how large ones add up. Driven with the activities of the network's own populations, which
+swing between silence and three times their mean, the Golgi cells of the equations should swing as those of the network
+do. With (rho - 1)(f - z), which does not know how far z is from 0, they swing 3 to 26 % too little at 4, 20 and 60 Hz
+of mossy input, with f (f/z)^(rho - 1) up to 14 % too much; the logarithm lies between (docs/dynamics.md).
 
 What such swings do to a cell is not what F says of the rates that they pass through: inhibition that comes together
 inhibits less than the same spread out in time, and cells between two waves of it have no time to reach the rate that
@@ -153,16 +157,17 @@ class CellResponse:
         return CellResponse(**{name: np.asarray(arrays[name]) for name in FIELDS}, **more)
 
 
-LEAST_RATE = 0.5  # Hz: what is rarer than that does not adapt, so that an answer to silence stays finite
+LEAST_RATE = 0.5  # Hz: q, so that an answer to silence stays finite
 CORNER = 0.8 * 2.0 * np.pi / 1000.0  # of the regular part of the noise, times the rate in Hz: 1/ms
+RECENT, FIRST, SECOND, OWN = 0, 1, 2, 3  # rows of what `follow` remembers: z, m, u, mean rate of the last HABIT
 FIELDS = ("knots", "lag", "adaptation", "slow", "irregularity")
 
 
 def shape_of(frequency: FloatArray, lag: Any, adaptation: Any, slow: Any) -> ComplexArray:
     """H at frequencies (n_frequency,) in Hz; the numbers (n,) or scalars: (n_frequency, n)."""
     s = 2.0j * np.pi * np.asarray(frequency, float)[:, None] / 1000.0
-    rho, slowly = np.atleast_1d(adaptation), 1.0 + s * np.atleast_1d(slow)
-    return np.asarray(rho * slowly / (slowly * (1.0 + 0.5 * s * np.atleast_1d(lag)) ** 2 + rho - 1.0), complex)
+    rho, slowly = np.atleast_1d(adaptation), s * np.atleast_1d(slow)
+    return np.asarray(rho * (1.0 + slowly) / ((rho + slowly) * (1.0 + 0.5 * s * np.atleast_1d(lag)) ** 2), complex)
 
 
 class Cells(NamedTuple):
@@ -203,7 +208,7 @@ def temper(c: Cells, i: int, first: int, last: int, recent: float, habit: FloatA
     """Give axes first ... last - 1, those of population i, their part of a swing, in place, over one step.
 
     `rate` (n_axis,) are the arriving rates (Hz) and `habit` (n_axis,) their means so far, `forget` (`forgotten`) what a
-    step takes from them; the population's own recent rate is `recent` (Hz).
+    step takes from them; the population's own mean rate so far is `recent` (Hz).
     """
     if c.sensitivity.shape[1] == 0:
         return
@@ -221,34 +226,41 @@ def temper_all(system: System, c: Cells, inner: FloatArray, habit: FloatArray, r
                forget: float) -> None:
     """`temper` for every population; `inner` as in `follow`."""
     for i in range(inner.shape[1]):
-        temper(c, i, system.axis_start[i], system.axis_start[i + 1], inner[0, i], habit, rate, forget)
+        temper(c, i, system.axis_start[i], system.axis_start[i + 1], inner[OWN, i], habit, rate, forget)
 
 
 @compiled
-def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, inner: FloatArray) -> float:
-    """Move population i by one step h (ms) towards f; return the rate aimed at, unclipped.
+def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, inner: FloatArray,
+           forget: float) -> float:
+    """Move population i by one step h (ms) towards f; return its rate before it is clipped.
 
-    `nu` (n_population,) are rates (Hz), `inner` (2, n_population) recent rates z and what lies between the low-passes.
+    `nu` (n_population,) are rates (Hz), `inner` (4, n_population) what `at_rest` makes, `forget` as for `temper`.
     """
-    recent, between = inner[0, i], inner[1, i]
-    low, high, part = place(c.knots[i], recent)
+    z, m, own, before = inner[RECENT, i], inner[FIRST, i], inner[OWN, i], nu[i]
+    low, high, part = place(c.knots[i], own)
+    lag = c.lag[i, low] + part * (c.lag[i, high] - c.lag[i, low])
     rho = c.adaptation[i, low] + part * (c.adaptation[i, high] - c.adaptation[i, low])
     slow = c.slow[i, low] + part * (c.slow[i, high] - c.slow[i, low])
-    aim = f * (1.0 + (rho - 1.0) * np.log(max(f, LEAST_RATE) / max(recent, LEAST_RATE)))
-    low, high, part = place(c.knots[i], max(aim, nu[i]))
-    lag = c.lag[i, low] + part * (c.lag[i, high] - c.lag[i, low])
-    before, step = nu[i], 1.0 - np.exp(-2.0 * h / lag)
-    inner[1, i] += (min(max(aim, 0.0), limit) - between) * step
-    nu[i] += (0.5 * (between + inner[1, i]) - before) * step
-    inner[0, i] += (0.5 * (before + nu[i]) - recent) * (1.0 - np.exp(-h / slow))
+    step, slowly = 1.0 - np.exp(-2.0 * h / lag), 1.0 - np.exp(-h / slow)
+    inner[FIRST, i] += (np.log(max(f, 0.0) + LEAST_RATE) - m) * step
+    inner[SECOND, i] += (0.5 * (m + inner[FIRST, i]) - inner[SECOND, i]) * step
+    u = inner[SECOND, i]
+    g = np.exp(u)
+    aim = g - LEAST_RATE + (rho - 1.0) * g * (u - np.log(z + LEAST_RATE))
+    nu[i] = min(max(aim, 0.0), limit)
+    mean = 0.5 * (before + nu[i])
+    inner[RECENT, i] += (mean - z) * slowly
+    inner[OWN, i] += (mean - own) * forget
     return aim
 
 
 @compiled
 def at_rest(nu: FloatArray) -> FloatArray:
     """`inner` of `follow` for populations that have fired at the rates nu (n_population,) in Hz for long."""
-    inner = np.empty((2, nu.size))
-    inner[0], inner[1] = nu, nu
+    inner = np.empty((4, nu.size))
+    inner[RECENT], inner[OWN] = nu, nu
+    inner[FIRST] = np.log(nu + LEAST_RATE)
+    inner[SECOND] = inner[FIRST]
     return inner
 
 

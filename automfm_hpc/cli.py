@@ -74,7 +74,7 @@ def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: A
     origin = arguments.working_points or origin
     network = load(network_file).with_variant(arguments.variant)
     points = None
-    if origin not in ("network", "description"):
+    if origin not in ("network", "closure", "description"):
         points = read_working_points(Path(origin), network)
     changes = {k: v for k, v in (("precision", arguments.precision), ("budget", arguments.budget)) if v is not None}
     if arguments.mean_in_degree:
@@ -94,19 +94,25 @@ def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: A
         distributed.check(pool, arguments.distribute)
     if arguments.draws is not None and arguments.draws < 1:
         raise UsageError("must be 1 or more", where="--draws")
-    if origin == "network":
-        # Look for mistakes in the options, and for NEST, before anything is written or simulated.
-        planned(dict.fromkeys(network.population_names, (10.0,)))
-        with stages.on_root(pool) as root:
-            if root:
-                if not run.network.is_file():
-                    stages.prepare_nest(network, logger(pool))
-                stages.prepare(run, network)
+    if origin not in ("network", "closure"):
+        return planned(points)
+    # Look for mistakes in the options, and for NEST, before anything is written or simulated.
+    planned(dict.fromkeys(network.population_names, (10.0,)))
+    with stages.on_root(pool) as root:
+        if root:
+            if not run.network.is_file():
+                stages.prepare_nest(network, logger(pool))
+            stages.prepare(run, network)
+    if origin == "closure":
+        from automfm_hpc.closure import close, closure_experiment
+
+        experiment = closure_experiment(network, root=arguments.seed)
+        trials = close(run.closure, experiment, pool, logger(pool))
+    else:
         seeds = WORKING_SEEDS if arguments.draws is None else arguments.draws
         experiment = working_experiment(network, root=arguments.seed, processes=arguments.distribute or 1, seeds=seeds)
         trials = stages.spike(run, experiment, pool, logger(pool), distribute=arguments.distribute is not None)
-        return planned(working_points(trials, experiment), presynaptic_statistics(trials, experiment))
-    return planned(points)
+    return planned(working_points(trials, experiment), presynaptic_statistics(trials, experiment))
 
 
 # --- verbs ----------------------------------------------------------------------------------------

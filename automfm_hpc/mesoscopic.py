@@ -137,7 +137,7 @@ def _follow_all(
         if bad >= 0:
             return bad
         for i in range(nu.size):
-            follow(cells, i, work.F[i], limit[i], h, nu, inner)
+            follow(cells, i, work.F[i], limit[i], h, nu, inner, forget)
             rate[k // held, i] += nu[i] / held
     return -1
 
@@ -168,7 +168,7 @@ def _march(
             mark(events.broken, bad, k - settle, nu[bad], 1)
             return
         for i in range(P):
-            aim = follow(cells, i, work.F[i], limit[i], h, nu, inner)
+            aim = follow(cells, i, work.F[i], limit[i], h, nu, inner, forget)
             if aim > limit[i]:
                 mark(events.above, i, k - settle, aim, 1)
         row = (k - settle) // bin_steps

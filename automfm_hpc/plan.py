@@ -238,7 +238,7 @@ def make_plan(
     points : int, optional
         Grid points per input axis; default by the number of axes, see `POINTS`.
     sampling : Sampling, optional
-        Default: `Sampling()`, with the transient lengthened for slow adaptation.
+        Default: `sampling_for` the network.
     seed : int
     working_points : mapping, optional
         Rates (Hz) by population and input; default: the description's.
@@ -256,10 +256,14 @@ def make_plan(
                         remedy="Take at least 4.")
     known = working_points if working_points is not None else network.working_points
     parameters = remap(network)
-    if sampling is None:
-        sampling = Sampling(transient=max(250.0, 5.0 * _slowest(network)))
+    sampling = sampling or sampling_for(network)
     grids = tuple(_grid(network, cell, points, known) for cell in parameters.cells)
     return Plan(network, seed, sampling, grids, tuple(presynaptic))
+
+
+def sampling_for(network: Network) -> Sampling:
+    """The default sampling, with a transient of five times the slowest adaptation."""
+    return Sampling(transient=max(250.0, 5.0 * _slowest(network)))
 
 
 def _slowest(network: Network) -> float:

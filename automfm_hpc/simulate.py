@@ -23,7 +23,7 @@ from automfm_hpc.presynaptic import PresynapticStatistics, Received, statistics_
 from automfm_hpc.provenance import seed_for
 from automfm_hpc.remap import Cell, CellInputs, Channel
 from automfm_hpc.representative import CANDIDATES, Chosen, choose, estimate
-from automfm_hpc.spikes import isi_cv
+from automfm_hpc.spikes import Spikes, isi_cv
 
 FloatArray = NDArray[np.float64]
 NOTHING_KNOWN: Mapping[str, PresynapticStatistics] = MappingProxyType({})
@@ -134,15 +134,8 @@ def drive_cells(cell: Cell, inputs: CellInputs, rates: FloatArray, sampling: Sam
     senders : Senders, optional
         Who sends to the cells; default: drawn.
     """
-    nest = reset_kernel(seed, sampling.dt, communicator)
-    rng = np.random.default_rng(seed_for(seed, "afferents"))
-    senders = senders or draw_senders(cell, inputs, rates, presynaptic, rng)
-    reaching = send(senders, sampling.transient + sampling.window, sampling.dt, rng)
-    nodes = build_cells(nest, cell, reaching.arrivals, inputs.quantum, sampling.dt)
-    for channel, trains in reaching.trains.items():
-        connect_trains(nest, cell, nodes, channel, trains, sampling.dt)
-    recorder = nest.Create("spike_recorder", params={"start": sampling.transient})
-    nest.Connect(nodes, recorder)
+    nest, nodes = _driven(cell, inputs, rates, sampling, seed, communicator, presynaptic, senders)
+    recorder = _recorder(nest, nodes, sampling)
     meter = None
     if cell.neuron.adaptation:
         meter = nest.Create("multimeter", params={"record_from": [cell.neuron.adaptation], "start": sampling.transient,
@@ -150,6 +143,42 @@ def drive_cells(cell: Cell, inputs: CellInputs, rates: FloatArray, sampling: Sam
         nest.Connect(meter, nodes)
     nest.Simulate(sampling.transient + sampling.window)
     return _measure(nodes, recorder, meter, cell.neuron.adaptation, sampling.window)
+
+
+def isolated_spikes(cell: Cell, inputs: CellInputs, rates: FloatArray, sampling: Sampling, seed: int,
+                    communicator: int | None = None,
+                    presynaptic: Mapping[str, PresynapticStatistics] = NOTHING_KNOWN) -> Spikes:
+    """What isolated cells fire in the window; parameters as for `drive_cells`."""
+    nest, nodes = _driven(cell, inputs, rates, sampling, seed, communicator, presynaptic, None)
+    recorder = _recorder(nest, nodes, sampling)
+    nest.Simulate(sampling.transient + sampling.window)
+    who, when = _recorded(nodes, recorder)
+    return Spikes(who, when - sampling.transient, len(nodes), sampling.window)
+
+
+def _driven(cell: Cell, inputs: CellInputs, rates: FloatArray, sampling: Sampling, seed: int, communicator: int | None,
+            presynaptic: Mapping[str, PresynapticStatistics], senders: Senders | None) -> tuple[Any, Any]:
+    """A kernel with the cells and all their inputs."""
+    nest = reset_kernel(seed, sampling.dt, communicator)
+    rng = np.random.default_rng(seed_for(seed, "afferents"))
+    senders = senders or draw_senders(cell, inputs, rates, presynaptic, rng)
+    reaching = send(senders, sampling.transient + sampling.window, sampling.dt, rng)
+    nodes = build_cells(nest, cell, reaching.arrivals, inputs.quantum, sampling.dt)
+    for channel, trains in reaching.trains.items():
+        connect_trains(nest, cell, nodes, channel, trains, sampling.dt)
+    return nest, nodes
+
+
+def _recorder(nest: Any, nodes: Any, sampling: Sampling) -> Any:
+    recorder = nest.Create("spike_recorder", params={"start": sampling.transient})
+    nest.Connect(nodes, recorder)
+    return recorder
+
+
+def _recorded(nodes: Any, recorder: Any) -> tuple[NDArray[np.int64], FloatArray]:
+    """Cell and time (ms) of every spike."""
+    events = recorder.get("events")
+    return np.asarray(events["senders"]).astype(np.int64) - nodes[0].global_id, np.asarray(events["times"], float)
 
 
 def build_cells(nest: Any, cell: Cell, arrivals: FloatArray, quantum: FloatArray, dt: float) -> Any:
@@ -221,8 +250,7 @@ def builtin_parameters(cell: Cell) -> dict[str, float]:
 
 def _measure(nodes: Any, recorder: Any, meter: Any, adaptation: str | None, window: float) -> Sample:
     n, first = len(nodes), nodes[0].global_id
-    events = recorder.get("events")
-    senders = np.asarray(events["senders"]).astype(int) - first
+    senders, times = _recorded(nodes, recorder)
     counts = np.bincount(senders, minlength=n)
     current: FloatArray = np.zeros(n)
     if meter is not None:
@@ -230,7 +258,7 @@ def _measure(nodes: Any, recorder: Any, meter: Any, adaptation: str | None, wind
         who = np.asarray(logged["senders"]).astype(int) - first
         total = np.bincount(who, logged[adaptation], n)
         current = total / np.maximum(np.bincount(who, minlength=n), 1)
-    cv = isi_cv(senders, np.asarray(events["times"], float), n)
+    cv = isi_cv(senders, times, n)
     return Sample(counts.astype(float) * 1000.0 / window, current, cv)
 
 
@@ -271,7 +299,7 @@ def _round(cell: Cell, sampling: Sampling, points: FloatArray, tallies: list[_Ta
     inputs = CellInputs(*(np.concatenate([getattr(c.inputs, k) for c in chosen]) for k in
                           ("pairs", "events", "quantum")))  # fmt: skip
     senders, rates = Senders.joined([c.senders for c in chosen]), np.repeat(points, wanted, axis=0)
-    at_once = _cells_at_once(cell, inputs, rates, sampling, presynaptic)
+    at_once = cells_at_once(cell, inputs, rates, sampling, presynaptic)
     parts = []
     for a in range(0, len(rates), at_once):
         here = np.arange(a, min(a + at_once, len(rates)))
@@ -292,7 +320,7 @@ def _chosen(cell: Cell, point: FloatArray, n: int, heterogeneous: bool,
     return choose(cell, inputs, senders, n, rng)
 
 
-def _cells_at_once(cell: Cell, inputs: CellInputs, rates: FloatArray, sampling: Sampling,
+def cells_at_once(cell: Cell, inputs: CellInputs, rates: FloatArray, sampling: Sampling,
                    presynaptic: Mapping[str, PresynapticStatistics]) -> int:
     single = explicit(cell, presynaptic)
     spikes = (inputs.pairs * rates[:, cell.channel_axis])[:, single].sum() * sampling.seconds_per_cell

@@ -211,12 +211,12 @@ def integrate_filtered(
 @compiled
 def _move(
     scheme: Scheme, own: bool, cells: Cells, inner: FloatArray, system: System, state: State, now: Response,
-    other: Response, method: int, first: bool, h: float,
+    other: Response, method: int, first: bool, h: float, forget: float,
 ) -> None:  # fmt: skip
     """Rates one step on, by the cells' own response or by T."""
     if own:
         for i in range(state.G.size):
-            follow_cells(cells, i, state.G[i], scheme.limit[i], h, state.rate, inner)
+            follow_cells(cells, i, state.G[i], scheme.limit[i], h, state.rate, inner, forget)
     elif method == EULER:
         euler(system, scheme, state, now, 1)
     else:
@@ -257,7 +257,7 @@ def _march_filtered(
         if k == n_step:
             return -1
         driven_rates(now, scheme.limit, k, events, state.G)
-        _move(scheme, own, cells, inner, system, state, now, other, method, k == 0, h)
+        _move(scheme, own, cells, inner, system, state, now, other, method, k == 0, h, forget)
         set_inputs(rate, P, drive[k + 1])
         advance(filters, memory, rate, k + 1)
         if order == 2:

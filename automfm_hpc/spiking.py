@@ -260,13 +260,16 @@ def _peak_memory() -> float:
 
 def measure(recording: Recording, names: Sequence[str]) -> dict[str, FloatArray]:
     """Numbers of one trial, each (n_name,), as `experiment.MEASURES` says."""
-    rows = []
-    for name in names:
-        s = recording.spikes[name]
-        rates = spikes.cell_rates(s)
-        cv = spikes.isi_cv(s.cells, s.times, s.size)
-        rows.append([rates.mean(), rates.std(), float((rates > 0).mean()),
-                     float(np.nanmean(cv)) if np.isfinite(cv).any() else np.nan,
-                     spikes.fano_factor(s), spikes.pair_correlation(s)])  # fmt: skip
-    columns = np.array(rows).T
-    return dict(zip(("rate", "rate_sd", "active", "cv", "fano", "correlation"), columns, strict=True))
+    each = [numbers_of(recording.spikes[name]) for name in names]
+    return {key: np.array([numbers[key] for numbers in each]) for key in MEASURED}
+
+
+MEASURED = ("rate", "rate_sd", "active", "cv", "fano", "correlation")
+
+
+def numbers_of(s: Spikes) -> dict[str, float]:
+    """MEASURED of one population's spikes, as `experiment.MEASURES` says."""
+    rates, cv = spikes.cell_rates(s), spikes.isi_cv(s.cells, s.times, s.size)
+    known = float(np.nanmean(cv)) if np.isfinite(cv).any() else np.nan
+    values = (rates.mean(), rates.std(), (rates > 0).mean(), known, spikes.fano_factor(s), spikes.pair_correlation(s))
+    return dict(zip(MEASURED, map(float, values), strict=True))

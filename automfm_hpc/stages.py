@@ -51,6 +51,10 @@ class Run:
         return self.folder / "spiking.zarr"
 
     @property
+    def closure(self) -> Path:
+        return self.folder / "closure.zarr"
+
+    @property
     def fits(self) -> Path:
         return self.folder / "fits.json"
 

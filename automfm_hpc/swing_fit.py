@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from automfm_hpc.cell_response import Cells, at_rest, follow, forgotten, temper
+from automfm_hpc.cell_response import OWN, Cells, at_rest, follow, forgotten, temper
 from automfm_hpc.cell_response_fit import LAGS, RHOS, SLOWS
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.filters import Filters, Memory, advance, filters_of, memory_of, read
@@ -33,6 +33,7 @@ PRIOR_INPUT = 0.03  # of both, for inputs: constant ones swing by chance alone, 
 PRIOR_RHO, PRIOR_LAG, PRIOR_SLOW = 0.3, 0.5, 0.5  # of logarithms of times
 MOST_SIDE = 0.8  # of half the difference
 MODEL_ERROR = 0.1  # of the course's standard deviation: what these equations cannot follow
+MEAN_ERROR = 0.003  # of the mean rate, which the equations should have right before all else
 
 
 class Course(NamedTuple):
@@ -112,7 +113,9 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, courses: Sequ
                  for s, side, ends in zip(SENSITIVITIES, (-MOST_SIDE, MOST_SIDE), bounds, strict=True))
 
     def residuals(p: FloatArray) -> FloatArray:
-        return np.concatenate([smooth(course(p) - target, KERNEL, bin_ms) / scale, (p - prior) / known_to])
+        away = course(p) - target
+        bias = away.mean() / max(target.mean(), 1e-9) / MEAN_ERROR
+        return np.concatenate([smooth(away, KERNEL, bin_ms) / scale, [bias], (p - prior) / known_to])
 
     start, other = np.clip(prior, low + 1e-6, high - 1e-6), prior.copy()
     other[:n], other[2 * n + 1] = 0.7, known[1] + 0.5  # less of the swing, but more at once: the other likely minimum
@@ -190,7 +193,7 @@ def _follow(one: System, cells: Cells, arriving: FloatArray, work: Response, out
     for k in range(arriving.shape[0]):
         for a in range(n):
             work.nu[a] = arriving[k, a]
-        temper(cells, 0, 0, n, inner[0, 0], habit, work.nu, forget)
+        temper(cells, 0, 0, n, inner[OWN, 0], habit, work.nu, forget)
         respond_into(one, work)
-        follow(cells, 0, work.F[0], FASTEST, STEP, nu, inner)
+        follow(cells, 0, work.F[0], FASTEST, STEP, nu, inner, forget)
         out[k] = nu[0]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import welch
 
-from automfm_hpc.cell_response import CellResponse, at_rest, cells_of, fire, follow, shape_of
+from automfm_hpc.cell_response import CellResponse, at_rest, cells_of, fire, follow, forgotten, shape_of
 from automfm_hpc.cell_response_fit import fit_response
 from automfm_hpc.errors import FitError, MeanFieldError
 from automfm_hpc.response import compiled
@@ -26,7 +26,7 @@ def course(cells, f, h, start):
     inner = at_rest(nu)
     out = np.empty(f.size)
     for k in range(f.size):
-        follow(cells, 0, f[k], 1e6, h, nu, inner)
+        follow(cells, 0, f[k], 1e6, h, nu, inner, forgotten(h))
         out[k] = nu[0]
     return out
 
