@@ -110,7 +110,7 @@ def _add_stages(verbs: Any) -> None:
     p.add_argument("--drive", nargs="+", metavar="INPUT=HZ", help="for example mf=20")
     p.add_argument("--duration", type=float, default=1.0, metavar="S", help="s (default 1)")
     p.add_argument("--order", type=int, choices=(1, 2), default=2)
-    p.add_argument("--dt", type=float, default=0.1, help="step, ms (default 0.1)")
+    p.add_argument("--dt", type=float, help="step, ms (default 0.1; 0.2 where order 2 realizes finite populations)")
     p.add_argument("--json", action="store_true", help="print one JSON document")
     p = _verb(verbs, "validate", "Run the spiking network of a run and compare the mean field with it.")
     p.add_argument("run", type=Path, metavar="RUN")

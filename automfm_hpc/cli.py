@@ -68,7 +68,14 @@ def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: A
 
     from automfm_hpc import distributed, stages
     from automfm_hpc.description import load
-    from automfm_hpc.experiment import WORKING_SEEDS, presynaptic_statistics, working_experiment, working_points
+    from automfm_hpc.experiment import (
+        SWUNG,
+        WORKING_SEEDS,
+        presynaptic_statistics,
+        varied_experiment,
+        working_experiment,
+        working_points,
+    )
     from automfm_hpc.plan import make_plan, read_working_points
 
     origin = arguments.working_points or origin
@@ -111,7 +118,11 @@ def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: A
     else:
         seeds = WORKING_SEEDS if arguments.draws is None else arguments.draws
         experiment = working_experiment(network, root=arguments.seed, processes=arguments.distribute or 1, seeds=seeds)
-        trials = stages.spike(run, experiment, pool, logger(pool), distribute=arguments.distribute is not None)
+        spread = arguments.distribute is not None
+        trials = stages.spike(run, experiment, pool, logger(pool), distribute=spread)
+        if not getattr(arguments, "no_dynamics", False):
+            stages.spike(run, varied_experiment(experiment), pool, logger(pool), run.varied, spread,
+                         what="the same with inputs that fluctuate", kept=SWUNG)
     return planned(working_points(trials, experiment), presynaptic_statistics(trials, experiment))
 
 

@@ -106,6 +106,7 @@ def close(path: Path, experiment: Experiment, pool: Pool, log: Log) -> xarray.Da
     store, report = TrialStore.open(path, experiment), progress("closure")
     for sweep in sorted({t.seed for t in missing}):
         state = pool.bcast(state_before(store.dataset(), experiment, sweep) if pool.is_root else None)
+        assert state is not None
         map_tasks(pool, partial(simulate_sweep, experiment, state, communicator=own_communicator(pool)),
                   [t for t in missing if t.seed == sweep], store.write,
                   on_failure=lambda task, error: store.fail(task, str(error)))

@@ -34,11 +34,13 @@ MEASURES = {  # name -> (units, what it is)
     "correlation": ("1", "mean correlation coefficient of two cells' counts in 5 ms"),
 }
 VALUES = (*MEASURES, "activity", "timing", "exemplars", "trains")  # of a trial
+SWUNG = ("rate", "rate_sd", "activity", "trains")  # those that isolated cells need to follow it
 WORKING_SEEDS = 3  # draws of the connections: 71 cells of one draw differ as much as a draw has it
 WORKING_FRACTIONS = (0.04, 0.2, 0.4, 0.6, 0.8)  # of an input's range
 MOST_CELLS = 50_000  # larger networks are run at a scale that leaves this many
 BIN = 1.0  # ms
 LEAST_RATE = 0.5  # Hz: slower populations say nothing of their spread and regularity
+VARIED, VARIED_TAU = 0.4, 20.0  # standard deviation over the mean, and ms, of the inputs of `varied_experiment`
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,25 @@ def working_experiment(
     presimulation = settling_time(network, presimulation)
     protocols = tuple(constant({k: round(v, 6) for k, v in d.items()}, duration, presimulation) for d in drives)
     return Experiment(network, protocols, seeds, scale, processes=processes, root=root)
+
+
+def varied_experiment(working: Experiment) -> Experiment:
+    """The same network with one of its inputs fluctuating around each working point, one draw each.
+
+    At constant drive inputs swing by chance alone, which tells little of how cells follow them. The fluctuations are
+    an Ornstein-Uhlenbeck process whose standard deviation is VARIED of the rate, or half of what is left of the input's
+    range.
+    """
+    protocols = []
+    for k, point in enumerate(working.protocols):
+        for i, source in enumerate(working.network.inputs):
+            rate = point.background[source.name]
+            sd = round(min(VARIED * rate, 0.5 * (source.rate_range[1] - rate)), 6)
+            if sd > 0:
+                numbers = {"sd": sd, "tau": VARIED_TAU, "seed": float(1001 + k + len(working.protocols) * i)}
+                protocols.append(Protocol("noise", source.name, point.background, numbers, point.presimulation,
+                                          point.duration))
+    return replace(working, protocols=tuple(protocols), seeds=1)
 
 
 def settling_time(network: Network, least: float = 500.0) -> float:

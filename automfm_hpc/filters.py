@@ -39,13 +39,13 @@ class Memory(NamedTuple):
     synaptic: FloatArray  # (n_axis,) sum over an axis's pathways
 
 
-def filters_of(dynamics: Dynamics, system: System, h: float) -> Filters:
-    """Constants for steps of h (ms)."""
-    tau = dynamics.tau_syn
+def filters_of(dynamics: Dynamics, system: System, h: float, early: float = 0.0) -> Filters:
+    """Constants for steps of h (ms); `early` (ms) is taken off all delays, for schemes that are so much late."""
+    tau, delay = dynamics.tau_syn, np.maximum(dynamics.delay - early, 0.0)
     poles = np.where(tau > 0, dynamics.poles, 0)
     g = h / np.where(tau > 0, tau, 1.0)
-    back = np.floor(dynamics.delay / h + 1e-9)
-    part = np.maximum(dynamics.delay / h - back, 0.0)
+    back = np.floor(delay / h + 1e-9)
+    part = np.maximum(delay / h - back, 0.0)
     return Filters(
         system.axes[dynamics.axis], dynamics.axis, dynamics.weight, back.astype(np.int64), part, poles,
         np.exp(-g), g * np.exp(-g), 1.0 / g,

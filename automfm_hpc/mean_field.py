@@ -44,6 +44,7 @@ _READERS = {published_template.KIND: published_template.from_dict, bridge.KIND: 
     rate_models.CODES, rate_models.from_dict
 )
 _DYNAMICS = "dynamics_"  # begins the names of its arrays in a document
+DT = 0.1  # ms: default step of `solve`
 _SAMPLES = 10_000  # largest default number of samples
 
 
@@ -190,7 +191,7 @@ class MeanField:
     # -- solving --------------------------------------------------------------------------------------------
 
     def solve(
-        self, drive: Drive, duration: float = 1.0, order: int = 2, dt: float = 0.1, method: str = "adams",
+        self, drive: Drive, duration: float = 1.0, order: int = 2, dt: float = DT, method: str = "adams",
         initial: Mapping[str, float] | ArrayLike | None = None, every: int | None = None,
         dynamics: bool | None = None, adaptive: bool = False, rtol: float = 1e-3, atol: float = 1e-2,
     ) -> xarray.Dataset:  # fmt: skip
@@ -264,7 +265,7 @@ class MeanField:
         return solution.dataset(self, runs, {"drive": len(runs)})
 
     def _run(
-        self, drive: Drive, duration: float = 1.0, order: int = 2, dt: float = 0.1, method: str = "adams",
+        self, drive: Drive, duration: float = 1.0, order: int = 2, dt: float = DT, method: str = "adams",
         initial: Mapping[str, float] | ArrayLike | None = None, every: int | None = None,
         dynamics: bool | None = None,
     ) -> solution.Run:  # fmt: skip
@@ -312,7 +313,7 @@ class MeanField:
         return self.dynamics is not None and self.dynamics.cell is not None
 
     def realizations(
-        self, drive: Drive, duration: float = 1.0, trials: int = 20, seed: int = 1, dt: float = 0.1,
+        self, drive: Drive, duration: float = 1.0, trials: int = 20, seed: int = 1, dt: float = 0.2,
         bin_ms: float = 1.0, noise: bool = True,
     ) -> xarray.Dataset:  # fmt: skip
         """Activities of finite populations: the mean field with the chance in its spikes, several times.
@@ -322,8 +323,10 @@ class MeanField:
 
         Parameters
         ----------
-        drive, duration, dt
+        drive, duration
             As for `solve`.
+        dt : float
+            Step (ms).
         trials, seed : int
             Number of realizations; the root of their seeds.
         bin_ms : float

@@ -76,11 +76,11 @@ def measure_dynamics(run: Run, pool: Any, log: Log, points: int = POINTS,
             _report_failures(store, log)
             model = MeanField.load(run.folder)
             result = fit_dynamics(run, plan, store)
-    experiment = measure_swings(run, plan, pool, log) if swings else None
+    followed = measure_swings(run, plan, pool, log) if swings else ()
     found = None
-    if experiment is not None:
+    if followed:
         known = pool.bcast(None if result is None else cell_response(result))
-        found = fit_swings(run, plan, experiment, known, pool)
+        found = fit_swings(run, plan, followed, known, pool)
     with on_root(pool) as root:
         if root:
             assert result is not None

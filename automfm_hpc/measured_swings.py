@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from automfm_hpc.cell_response import CellResponse
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.dynamics_plan import LEAST_RATE
-from automfm_hpc.experiment import BIN, Experiment, Trial
+from automfm_hpc.experiment import BIN, Experiment, Trial, varied_experiment
 from automfm_hpc.plan import Plan
 from automfm_hpc.stages import Log, Run, spike
 from automfm_hpc.swing_fit import Course, FittedSwing, fit_swing
@@ -29,21 +30,47 @@ SEAM = 100.0  # ms after the run-up, whose end the window does not go on from, t
 APART = 0.02  # working points whose rates are nearer than that part of them are one
 
 
-def measure_swings(run: Run, plan: Plan, pool: Any, log: Log) -> Experiment | None:
+@dataclass(frozen=True)
+class Followed:
+    """Trials of the network, and of the isolated cells that follow it.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    recorded, alone : Path
+        Stores of its trials.
+    """
+
+    experiment: Experiment
+    recorded: Path
+    alone: Path
+
+    def trials_at(self, drive: Mapping[str, float]) -> list[Trial]:
+        """Those with these mean rates (Hz) of the inputs."""
+        return [t for t in self.experiment.trials() if self.experiment.protocols[t.protocol].background == drive]
+
+
+def measure_swings(run: Run, plan: Plan, pool: Any, log: Log) -> tuple[Followed, ...]:
     """Let isolated cells follow every trial of the network on all ranks.
 
     Returns
     -------
-    Experiment or None
-        The network's; None if it was never run.
+    tuple of Followed
+        At constant inputs, and with inputs that fluctuate where the network was run with such; nothing if it was
+        never run.
     """
-    if not pool.bcast(run.spiking.exists() if pool.is_root else None):
+    there = pool.bcast((run.spiking.exists(), run.varied.exists()) if pool.is_root else None)
+    if not there[0]:
         log("dynamics: no spiking network has been run; large swings are taken to be followed like small changes")
-        return None
-    experiment = Experiment.read(run.spiking, plan.network)
-    spike(run, experiment, pool, log, run.isolated, run_trial=partial(_isolated, plan, run.spiking),
-          what="isolated cells", kept=("activity",))
-    return experiment
+        return ()
+    working = Experiment.read(run.spiking, plan.network)
+    found = [Followed(working, run.spiking, run.isolated)]
+    if there[1]:
+        found.append(Followed(varied_experiment(working), run.varied, run.isolated_varied))
+    for f in found:
+        spike(run, f.experiment, pool, log, f.alone, run_trial=partial(_isolated, plan, f.recorded),
+              what="isolated cells", kept=("activity",))
+    return tuple(found)
 
 
 def _isolated(plan: Plan, recorded: Path, experiment: Experiment, trial: Trial,
@@ -53,7 +80,7 @@ def _isolated(plan: Plan, recorded: Path, experiment: Experiment, trial: Trial,
     return simulate_isolated(plan, recorded, experiment, trial, communicator)
 
 
-def fit_swings(run: Run, plan: Plan, experiment: Experiment, known: CellResponse,
+def fit_swings(run: Run, plan: Plan, followed: Sequence[Followed], known: CellResponse,
                pool: Pool) -> dict[str, list[dict[str, Any]]]:
     """Lag, adaptation and sensitivities of every population under the network's swings, fitted on all ranks.
 
@@ -67,41 +94,45 @@ def fit_swings(run: Run, plan: Plan, experiment: Experiment, known: CellResponse
     from automfm_hpc.mean_field import MeanField
     from automfm_hpc.pools import map_tasks
 
-    cells, fitted = plan.parameters.cells, []
-    tasks = [(i, k) for k in range(len(experiment.protocols)) for i in range(len(cells))]
-    map_tasks(pool, partial(_fitted, run, plan, MeanField.load(run.folder), experiment, known), tasks,
+    cells, fitted, drives = plan.parameters.cells, [], len(followed[0].experiment.protocols)
+    tasks = [(i, k) for k in range(drives) for i in range(len(cells))]
+    map_tasks(pool, partial(_fitted, run, plan, MeanField.load(run.folder), followed, known), tasks,
               lambda task, row: fitted.append((task, row)))
     rows = {task: row for part in pool.gather(fitted) for task, row in part}
-    each = ([rows.get((i, k)) for k in range(len(experiment.protocols))] for i in range(len(cells)))
+    each = ([rows.get((i, k)) for k in range(drives)] for i in range(len(cells)))
     return {cell.population: _apart([row for row in found if row]) for cell, found in zip(cells, each, strict=True)}
 
 
-def _fitted(run: Run, plan: Plan, model: MeanField, experiment: Experiment, known: CellResponse,
+def _fitted(run: Run, plan: Plan, model: MeanField, followed: Sequence[Followed], known: CellResponse,
             task: tuple[int, int]) -> dict[str, Any] | None:
     """One population at one drive; None if it hardly fires there."""
-    from automfm_hpc.store import TrialStore
-
     i, k = task
-    cell, seam = plan.parameters.cells[i], round(min(SEAM / BIN, 0.2 * experiment.bins))
-    alone = TrialStore.open(run.isolated, experiment).dataset()["activity"].isel(protocol=k).sel(name=cell.population)
-    followed = alone.transpose("seed", "time").values[:, seam:]
-    sent = [_sent(run, plan, model, experiment, Trial(k, s)) for s in range(experiment.seeds)]
-    mean = np.mean([c.mean(axis=0) for c in sent], axis=0)
-    if min(mean[i], followed.mean()) < LEAST_RATE:
+    cell, drive = plan.parameters.cells[i], followed[0].experiment.protocols[k].background
+    courses = [_course(f, plan, model, i, trial) for f in followed for trial in f.trials_at(drive)]
+    mean = np.mean([c.sent.mean(axis=0) for c in courses], axis=0)
+    if min(mean[i], np.mean([c.target.mean() for c in courses])) < LEAST_RATE:
         return None
-    found = fit_swing(model.system, Dynamics.of_synapses(plan.parameters), i,
-                      [Course(*c) for c in zip(sent, followed, strict=True)],
-                      known.at(mean[: len(known.knots)])[:3, i], BIN)  # fmt: skip
+    found = fit_swing(model.system, Dynamics.of_synapses(plan.parameters), i, courses,
+                      known.at(mean[: len(known.knots)])[:3, i], BIN)
     first, last = model.system.axis_start[i], model.system.axis_start[i + 1]
     cv = irregularity(run, cell.population, cell.axes, mean[model.system.axes[first:last]].tolist())
     return _row(found, cv, cell.axes)
 
 
-def _sent(run: Run, plan: Plan, model: MeanField, experiment: Experiment, trial: Trial) -> FloatArray:
+def _course(f: Followed, plan: Plan, model: MeanField, i: int, trial: Trial) -> Course:
+    """What the sources of population i did in one trial, and what its isolated cells did."""
+    from automfm_hpc.store import TrialStore
+
+    alone = TrialStore.open(f.alone, f.experiment).dataset()["activity"].isel(protocol=trial.protocol, seed=trial.seed)
+    seam = round(min(SEAM / BIN, 0.2 * f.experiment.bins))
+    return Course(_sent(f, plan, model, trial), alone.sel(name=model.populations[i]).values[seam:])
+
+
+def _sent(f: Followed, plan: Plan, model: MeanField, trial: Trial) -> FloatArray:
     """Activities (Hz) of populations and inputs in one trial of the network, run-up included: (n_bin, M)."""
     from automfm_hpc.swings import recorded_courses, run_up, with_run_up
 
-    courses = recorded_courses(run.spiking, experiment, trial)
+    courses = recorded_courses(f.recorded, f.experiment, trial)
     return np.column_stack([with_run_up(courses[name], run_up(plan)) for name in (*model.populations, *model.inputs)])
 
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from automfm_hpc.mean_field import MeanField
 
 STEP = 0.1  # ms of `driven`
+DT = 0.2  # ms of realizations: as 0.05 ms within 0.2 % of every rate of the cerebellum
 SETTLE = 300.0  # ms at the first drive before the clock starts
 TRIALS = 20
 MEMORY = 100.0  # ms of the means that are held against the transfer functions' domain
@@ -80,7 +81,8 @@ def realize(
     noise : bool
         False: infinite populations, the deterministic mean field of first order.
     """
-    filters, P = filters_of(dynamics, system, h), start.size
+    # What arrives at a step's start moves the rate at its end: one step late, unless it arrives one step early.
+    filters, P = filters_of(dynamics, system, h, early=h), start.size
     n_bin, settle = (len(drive) - 1) // bin_steps, round(SETTLE / h) if noise else 0
     table = np.concatenate([np.repeat(drive[:1], settle, axis=0), drive])
     limit, events = np.full(P, FASTEST), empty_events(system)
@@ -196,7 +198,7 @@ def _sources(rate: float, N: float, h: float) -> float:
 
 
 def realizations(
-    model: MeanField, drive: Drive, duration: float = 1.0, trials: int = TRIALS, seed: int = 1, dt: float = 0.1,
+    model: MeanField, drive: Drive, duration: float = 1.0, trials: int = TRIALS, seed: int = 1, dt: float = DT,
     bin_ms: float = 1.0, noise: bool = True,
 ) -> xarray.Dataset:  # fmt: skip
     """The model's finite populations, realized several times; see `MeanField.realizations`."""
@@ -241,19 +243,21 @@ def _dataset(model: MeanField, found: Realizations, drive: dict[str, Any], dt: f
     )  # fmt: skip
 
 
-def answer(model: MeanField, drive: Drive, duration: float, order: int, dt: float = 0.1, every: int | None = None,
-           trials: int = TRIALS) -> dict[str, Any]:
+def answer(model: MeanField, drive: Drive, duration: float, order: int, dt: float | None = None,
+           every: int | None = None, trials: int = TRIALS) -> dict[str, Any]:
     """Status, drive, mean rates and standard deviations (Hz) at a drive, as `solution.summary` gives them.
 
+    `dt` (ms) is by default what `MeanField.solve` or `realizations` take.
     Order 2 of a model whose cells' response is known: over realizations of its finite populations. The standard
     deviation is that of activities filtered with exp(-t/T)/T, which is what c of the master equation stands for.
     """
+    from automfm_hpc.mean_field import DT as SOLVE_DT
     from automfm_hpc.solution import summary
     from automfm_hpc.validate import filtered_variance
 
     if order == 1 or not model.has_cell_response:
-        return summary(model.solve(drive=drive, duration=duration, order=order, dt=dt, every=every))
-    found = realizations(model, drive, duration, trials, dt=dt)
+        return summary(model.solve(drive=drive, duration=duration, order=order, dt=dt or SOLVE_DT, every=every))
+    found = realizations(model, drive, duration, trials, dt=dt or DT)
     activity = found["activity"].transpose("population", "trial", "time").values
     bin_ms = found.attrs["bin_ms"]
     spread = {name: float(np.sqrt(filtered_variance(a, float(T), bin_ms)))

@@ -87,6 +87,11 @@ class Protocol:
         rate = self.rate()
         return np.tile(0.5 * (rate[1:] + rate[:-1]), self.cycles)
 
+    def course(self) -> dict[str, FloatArray]:
+        """Mean rate (Hz) of every input in each step of RESOLUTION, over all cycles."""
+        constant = {name: np.full(round(self.whole / RESOLUTION), rate) for name, rate in self.background.items()}
+        return constant | {self.input: self.steps()}
+
     def drive(self) -> dict[str, Any]:
         """For `MeanField.solve`: presimulation and protocol as times (s) and rates (Hz); constants stay numbers."""
         if self.kind == "constant":

@@ -71,6 +71,14 @@ class Run:
         return self.folder / "isolated.zarr"
 
     @property
+    def varied(self) -> Path:
+        return self.folder / "varied.zarr"
+
+    @property
+    def isolated_varied(self) -> Path:
+        return self.folder / "isolated_varied.zarr"
+
+    @property
     def dynamics(self) -> Path:
         return self.folder / "dynamics.json"
 

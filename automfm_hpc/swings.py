@@ -97,15 +97,14 @@ def _recorded(path: Path, experiment: Experiment, trial: Trial) -> Any:
 
 
 def recorded_courses(path: Path, experiment: Experiment, trial: Trial) -> dict[str, FloatArray]:
-    """Activity (Hz) of every source in one trial of the network, (n_bin,) each; private inputs are constant."""
+    """Activity (Hz) of every source in one trial of the network, (n_bin,) each; of private inputs their rate."""
     return _courses(_recorded(path, experiment, trial), experiment, trial)
 
 
 def _courses(recorded: Any, experiment: Experiment, trial: Trial) -> dict[str, FloatArray]:
     activity = recorded["activity"].transpose("name", "time").values
-    background = experiment.protocols[trial.protocol].background
-    constant = {name: np.full(experiment.bins, rate) for name, rate in background.items()}
-    return constant | dict(zip(experiment.names, np.asarray(activity, float), strict=True))
+    given = experiment.protocols[trial.protocol].course()
+    return given | dict(zip(experiment.names, np.asarray(activity, float), strict=True))
 
 
 def _spreads(recorded: Any, experiment: Experiment) -> dict[str, float]:

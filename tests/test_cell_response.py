@@ -62,11 +62,16 @@ def test_a_small_step_shows_rho_fold_and_decays_to_its_own_size():
     assert out[-1] == pytest.approx(10.5, rel=1e-6)
 
 
+def at_once(f, z, rho):
+    """Rate right after f has jumped, while z is what it was; 0.5 Hz is where adaptation ends."""
+    return f + (rho - 1.0) * (f + 0.5) * np.log((f + 0.5) / (z + 0.5))
+
+
 def test_a_large_step_is_answered_by_its_ratio():
-    """Doubled at once: 1 + (rho - 1) ln 2 times the new rate, less what z has moved in five lags."""
+    """Doubled at once: nearly 1 + (rho - 1) ln 2 times the new rate, less what z has moved in five lags."""
     h = 0.02
     out = course(cells_of(response(0.2, 3.0, 600.0)), np.full(round(6000.0 / h), 20.0), h, 10.0)
-    assert out[round(1.0 / h)] == pytest.approx(20.0 * (1.0 + 2.0 * np.log(2.0)), rel=0.01)
+    assert out[round(1.0 / h)] == pytest.approx(at_once(20.0, 10.0, 3.0), rel=0.01)
     assert out[-1] == pytest.approx(20.0, rel=1e-3)
     down = course(cells_of(response(0.2, 3.0, 600.0)), np.full(round(2.0 / h), 5.0), h, 10.0)
     assert down[-1] == pytest.approx(0.0, abs=1e-3)  # 1 + 2 ln(1/2) < 0: silent at first
@@ -74,13 +79,35 @@ def test_a_large_step_is_answered_by_its_ratio():
 
 def test_an_answer_out_of_silence_stays_finite():
     out = course(cells_of(response(0.2, 3.0, 60.0)), np.full(100, 20.0), 0.1, 0.0)
-    assert np.isfinite(out).all() and out.max() <= 20.0 * (1.0 + 2.0 * np.log(20.0 / 0.5))
+    assert np.isfinite(out).all() and out.max() <= at_once(20.0, 0.0, 3.0)
 
 
 def test_rates_stay_between_silence_and_the_limit():
     cells = cells_of(response(0.2, 5.0, 60.0))
     out = course(cells, np.concatenate([np.full(2000, 100.0), np.zeros(4000)]), 0.1, 50.0)
-    assert out.min() >= 0.0 and out[-1] < 1e-300
+    assert out.min() >= 0.0 and out[-1] < 1e-9
+
+
+def test_the_lag_is_one_of_the_logarithm():
+    """After a jump the rate is the geometric, not arithmetic, mean of both when the low-passes are half way."""
+    lag, h = 4.0, 0.01
+    out = course(cells_of(response(lag, 1.0, 50.0)), np.full(round(20.0 / h), 100.0), h, 1.0)
+    t = (np.arange(out.size) + 1.0) * h
+    part = 1.0 - (1.0 + 2.0 * t / lag) * np.exp(-2.0 * t / lag)  # two low-passes of T/2
+    assert np.allclose(out, 1.5 * (100.5 / 1.5) ** part - 0.5, rtol=0.02)
+    assert out[np.searchsorted(part, 0.5)] == pytest.approx(np.sqrt(1.5 * 100.5) - 0.5, rel=0.02)
+
+
+def test_numbers_hold_for_a_wave_and_follow_the_mean_of_the_last_100_ms():
+    two = CellResponse(np.array([[10.0, 40.0]]), np.array([[0.1, 0.1]]), np.array([[1.0, 3.0]]), np.array([[1e3, 1e3]]),
+                       np.array([[1.0, 1.0]]))
+    h = 0.05
+    short = course(cells_of(two), np.concatenate([np.full(round(5.0 / h), 40.0)]), h, 10.0)
+    assert short[round(1.0 / h)] == pytest.approx(40.0, rel=0.03)  # still rho = 1 of a slow population
+    known = two.at(np.array([40.0]))[1, 0]
+    jump = np.concatenate([np.full(round(2000.0 / h), 40.0), np.full(round(3.0 / h), 44.0)])
+    long = course(cells_of(two), jump, h, 10.0)
+    assert long[round(2001.0 / h)] == pytest.approx(at_once(44.0, 40.0, known), rel=0.01)
 
 
 @pytest.mark.parametrize("cv", [1.0, 0.7, 0.5])
