@@ -6,11 +6,12 @@ inputs in the present state of their sources, and what they fire moves the state
 
     log r <- log r + GAIN (log F - log r),
 
-while the rates and intervals of the last sweeps' cells, relative to their mean, become the state's exemplars. It starts
-with Poisson trains of equal rates. Sweeps go on for so long that the last of them are draws from the state in which
-input and output agree, and are used as draws of the network are. This is the theory of quenched heterogeneity (Roxin et
-al. 2011, doi 10.1523/JNEUROSCI.1677-11.2011) with the cells' own transfer function, and without an assumption on the
-shape of the distribution or of the intervals.
+one population after the other, each hearing those before it as they have moved: all at once, a loop of excitation and
+inhibition would swing around its state for dozens of sweeps. Rates and intervals of the last sweeps' cells, relative to
+their mean, become the state's exemplars. It starts with Poisson trains of equal rates. Sweeps go on for so long that
+the last of them are draws from the state in which input and output agree, and are used as draws of the network are.
+This is the theory of quenched heterogeneity (Roxin et al. 2011, doi 10.1523/JNEUROSCI.1677-11.2011) with the cells' own
+transfer function, and without an assumption on the shape of the distribution or of the intervals.
 
 Trains are independent, so correlations are left out, and populations that live on common swings come out too slow.
 
@@ -19,7 +20,7 @@ Trains are independent, so correlations are left out, and populations that live 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,7 +43,7 @@ from automfm_hpc.plan import Sampling, sampling_for
 from automfm_hpc.presynaptic import PresynapticStatistics, statistics_of
 from automfm_hpc.provenance import seed_for
 from automfm_hpc.remap import Cell, remap
-from automfm_hpc.spikes import Spikes
+from automfm_hpc.spikes import Spikes, cell_rates
 
 if TYPE_CHECKING:
     import xarray
@@ -54,11 +55,12 @@ FloatArray = NDArray[np.float64]
 SWEEPS = 13
 DRAWS = 4  # the last sweeps, which working points and statistics are taken from
 RECENT = 3  # sweeps that the exemplars of the next one are pooled from
-GAIN = 0.4  # of a sweep: less than 2/(1 + L) of the strongest inhibitory loop L, which is 3 in the cerebellum
+GAIN = 0.4  # of a sweep: less than 2/(1 + L) for cells that inhibit their own kind, L being 2 in the cerebellum
 CELLS, FIRST_CELLS = 512, 128  # of each population and drive in the draws, and in the sweeps before
 START, LEAST = 5.0, 0.05  # Hz: where it begins, and what counts as silent
 KEPT = ("rate", "rate_sd", "active", "cv", "fano", "exemplars")
-DRIFT, LEAST_DRIFT = 0.1, 0.5  # between the halves of the draws, relative and in Hz: more is no stationary state
+DRIFT, LEAST_DRIFT = 0.1, 0.5  # between the halves of the draws, relative and in Hz: more is no stationary state,
+CHANCE = 3.0  # if it is more than chance, in standard errors
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,10 @@ class State:
     statistics: tuple[tuple[PresynapticStatistics, ...], ...]
 
 
-def closure_experiment(network: Network, root: int = 1, sweeps: int = SWEEPS) -> Experiment:
-    """Every drive with every sweep; drives as in the network's own run."""
-    return working_experiment(network, seeds=sweeps, scale=1.0, root=root)
+def closure_experiment(network: Network, root: int = 1, sweeps: int | None = None,
+                       drives: Sequence[Mapping[str, float]] | None = None) -> Experiment:
+    """Every drive (rates of all inputs in Hz; default: as in the network's own run) with every sweep (SWEEPS)."""
+    return working_experiment(network, drives, seeds=sweeps or SWEEPS, scale=1.0, root=root)
 
 
 def close(path: Path, experiment: Experiment, pool: Pool, log: Log) -> xarray.Dataset:
@@ -125,12 +128,17 @@ def state_before(trials: xarray.Dataset, experiment: Experiment, sweep: int) -> 
     names, n_drive = list(experiment.network.population_names), len(experiment.protocols)
     fired = trials["rate"].sel(name=names).transpose("seed", "protocol", "name").values
     rates = np.full((n_drive, len(names)), START)
-    for found in np.maximum(fired[:sweep], LEAST):
-        rates *= (found / rates) ** GAIN
+    for found in fired[:sweep]:
+        rates = moved(rates, found)
     if sweep == 0:
         return State(rates, ((),) * n_drive)
     recent = trials.isel(seed=slice(max(sweep - RECENT, 0), sweep))
     return State(rates, tuple(presynaptic_statistics(recent.isel(protocol=[k]), experiment) for k in range(n_drive)))
+
+
+def moved(rate: Any, fired: Any) -> Any:
+    """Rates (Hz) of the state after cells that hear it have fired at these (Hz)."""
+    return rate ** (1.0 - GAIN) * np.maximum(fired, LEAST) ** GAIN
 
 
 def simulate_sweep(experiment: Experiment, state: State, trial: Trial,
@@ -153,6 +161,7 @@ def simulate_sweep(experiment: Experiment, state: State, trial: Trial,
         seed = seed_for(experiment.root, "closure", cell.population, k, trial.seed)
         n = CELLS if trial.seed >= experiment.seeds - DRAWS else FIRST_CELLS
         spikes = isolated(cell, mean, statistics_of(state.statistics[k]), sampling, n, seed, communicator)
+        mean[cell.population] = float(moved(mean[cell.population], cell_rates(spikes).mean()))
         at = names.index(cell.population)
         for name, value in (numbers_of(spikes) | {"exemplars": exemplars(spikes)}).items():
             empty = np.full((len(names), *np.shape(value)), np.nan)
@@ -182,14 +191,15 @@ def isolated(cell: Cell, mean: Mapping[str, float], presynaptic: Mapping[str, Pr
 
 def _check_settled(drawn: xarray.Dataset, experiment: Experiment) -> None:
     names = list(experiment.network.population_names)
-    rate = drawn["rate"].sel(name=names).transpose("seed", "protocol", "name").values
+    rate, sd = (drawn[key].sel(name=names).transpose("seed", "protocol", "name").values for key in ("rate", "rate_sd"))
     half = len(rate) // 2
     if not half:
         return
     early, late = rate[:half].mean(axis=0), rate[half:].mean(axis=0)
-    moved = np.abs(late - early) > np.maximum(DRIFT * late, LEAST_DRIFT)
-    if moved.any():
-        k, i = np.argwhere(moved)[0]
+    chance = CHANCE * np.sqrt(2.0 * (sd**2).mean(axis=0) / (half * CELLS))
+    far = np.abs(late - early) > np.maximum(DRIFT * late, LEAST_DRIFT) + chance
+    if far.any():
+        k, i = np.argwhere(far)[0]
         raise SimulationError(
             f"rates do not settle: {names[i]} at {experiment.protocols[k].name} went from {early[k, i]:.3g} to "
             f"{late[k, i]:.3g} Hz in the last sweeps", where=experiment.network.name,

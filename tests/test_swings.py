@@ -17,7 +17,7 @@ from conftest import environment
 from automfm_hpc import MeanField, Network, stages
 from automfm_hpc.cell_response import HABIT, CellResponse, cells_of, forgotten, temper
 from automfm_hpc.dynamics import Dynamics
-from automfm_hpc.experiment import Trial, working_experiment
+from automfm_hpc.experiment import SWUNG, Trial, varied_experiment, working_experiment
 from automfm_hpc.linear_response import rate_response
 from automfm_hpc.measured_dynamics import measure_dynamics, table
 from automfm_hpc.mesoscopic import driven, realizations
@@ -179,6 +179,20 @@ def test_without_a_swing_what_was_known_stays():
 # --- the stage ------------------------------------------------------------------------------------
 
 
+def test_inputs_fluctuate_around_every_working_point_and_stay_in_their_range():
+    working = working_experiment(Network.load("cerebellum"))
+    varied = varied_experiment(working)
+    assert [p.background for p in varied.protocols] == [p.background for p in working.protocols]
+    assert varied.seeds == 1 and varied.scale == working.scale and varied.bins == working.bins
+    highest = working.network.inputs[0].rate_range[1]
+    courses = [p.course()["mf"] for p in varied.protocols]
+    for p, course in zip(varied.protocols, courses, strict=True):
+        sd, rate = p.setting("sd"), p.background["mf"]
+        assert sd == pytest.approx(min(0.4 * rate, 0.5 * (highest - rate)))
+        assert course.std() == pytest.approx(sd, rel=0.3) and course.mean() == pytest.approx(rate, abs=0.5 * sd)
+    assert abs(np.corrcoef(courses)[np.triu_indices(len(courses), 1)]).max() < 0.6  # seeds of their own
+
+
 def test_the_stage_lets_cells_follow_the_network_and_goes_on_where_it_stopped(mpiexec, tmp_path, monkeypatch):
     network = Network.load(Path(__file__).parent / "data" / "two_cells.yaml")
     run, said = Run(tmp_path / "run"), []
@@ -188,7 +202,9 @@ def test_the_stage_lets_cells_follow_the_network_and_goes_on_where_it_stopped(mp
     stages.fit(run, Serial(), said.append)
     experiment = working_experiment(network, seeds=1, duration=300.0)
     stages.spike(run, experiment, Serial(), said.append)
+    stages.spike(run, varied_experiment(experiment), Serial(), said.append, run.varied, kept=SWUNG)
     result = measure_dynamics(run, Serial(), said.append, points=1)
+    assert run.isolated_varied.is_dir()
     courses = recorded_courses(run.spiking, experiment, Trial(1, 0))
     assert courses["Grain"].shape == (300,)
     told = json.loads(run.dynamics.read_text("utf-8"))
@@ -197,7 +213,7 @@ def test_the_stage_lets_cells_follow_the_network_and_goes_on_where_it_stopped(mp
     rows = [row for rows in told["swings"].values() for row in rows]
     assert rows and all(0.1 <= s <= 2.0 for row in rows for s in np.mean([*row["sensitivity"].values()], 1))
     assert kept.sensitivity.shape == (2, 3, kept.knots.shape[1])
-    shutil.copytree(run.folder, tmp_path / "ranks", ignore=shutil.ignore_patterns("isolated.zarr", "dynamics.json"))
+    shutil.copytree(run.folder, tmp_path / "ranks", ignore=shutil.ignore_patterns("isolated*.zarr", "dynamics.json"))
     command = [mpiexec, "-n", "2", sys.executable, "-m", "mpi4py", "-m", "automfm_hpc", "dynamics", tmp_path / "ranks",
                "--points", "1", "--json"]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=240, check=False,
