@@ -149,16 +149,28 @@ class CellResponse:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         more = {"sensitivity": self.sensitivity} if self.sensitivity.size else {}
-        return {name: getattr(self, name) for name in FIELDS} | more
+        return {name: getattr(self, name) for name in FIELDS} | more | {"law": np.array([LAW])}
 
     @staticmethod
     def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> CellResponse:
+        """What `to_arrays` gave.
+
+        Raises
+        ------
+        MeanFieldError
+            If the numbers were fitted to other equations.
+        """
+        law = int(np.asarray(arrays.get("law", [1])).ravel()[0])
+        if law != LAW:
+            raise MeanFieldError(f"was measured for equations of version {law}, these are version {LAW}",
+                                 where="cell response", remedy="Make the model again: `automfm fit RUN`, then `automfm dynamics RUN`.")
         more = {"sensitivity": arrays["sensitivity"]} if "sensitivity" in arrays else {}
         return CellResponse(**{name: np.asarray(arrays[name]) for name in FIELDS}, **more)
 
 
 LEAST_RATE = 0.5  # Hz: q, so that an answer to silence stays finite
 CORNER = 0.8 * 2.0 * np.pi / 1000.0  # of the regular part of the noise, times the rate in Hz: 1/ms
+LAW = 2  # of the equations above; 1 had a lag of the rate and numbers of the momentary rate
 RECENT, FIRST, SECOND, OWN = 0, 1, 2, 3  # rows of what `follow` remembers: z, m, u, mean rate of the last HABIT
 FIELDS = ("knots", "lag", "adaptation", "slow", "irregularity")
 

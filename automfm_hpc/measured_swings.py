@@ -108,7 +108,7 @@ def _fitted(run: Run, plan: Plan, model: MeanField, followed: Sequence[Followed]
     """One population at one drive; None if it hardly fires there."""
     i, k = task
     cell, drive = plan.parameters.cells[i], followed[0].experiment.protocols[k].background
-    courses = [_course(f, plan, model, i, trial) for f in followed for trial in f.trials_at(drive)]
+    courses = [course_at(f, plan, model, i, trial) for f in followed for trial in f.trials_at(drive)]
     mean = np.mean([c.sent.mean(axis=0) for c in courses], axis=0)
     if min(mean[i], np.mean([c.target.mean() for c in courses])) < LEAST_RATE:
         return None
@@ -119,7 +119,7 @@ def _fitted(run: Run, plan: Plan, model: MeanField, followed: Sequence[Followed]
     return _row(found, cv, cell.axes)
 
 
-def _course(f: Followed, plan: Plan, model: MeanField, i: int, trial: Trial) -> Course:
+def course_at(f: Followed, plan: Plan, model: MeanField, i: int, trial: Trial) -> Course:
     """What the sources of population i did in one trial, and what its isolated cells did."""
     from automfm_hpc.store import TrialStore
 

@@ -90,13 +90,13 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, courses: Sequ
         ms.
     """
     first, last = system.axis_start[population], system.axis_start[population + 1]
-    arriving = [_arriving(system, dynamics, c.sent, bin_ms)[:, first:last] for c in courses]
+    arriving = [arriving_rates(system, dynamics, c.sent, bin_ms)[:, first:last] for c in courses]
     target = np.concatenate([c.target for c in courses])
     width = 2.0 * np.sqrt(np.pi) * KERNEL / bin_ms  # bins that the kernel makes one of
-    chance = float(np.mean([_chance(c.target) for c in courses])) / width
+    chance = float(np.mean([chance_of(c.target) for c in courses])) / width
     variance = float(smooth(target, KERNEL, bin_ms).var())
     scale = np.sqrt(width * max(chance + MODEL_ERROR**2 * variance, 1e-12))
-    one, n = _alone(system, population), last - first
+    one, n = alone(system, population), last - first
 
     def course(p: FloatArray) -> FloatArray:
         return np.concatenate([_course(one, a, p, bin_ms)[-c.target.size :]
@@ -138,12 +138,12 @@ def _sides(p: FloatArray, n: int) -> FloatArray:
     return np.maximum(p[:n] + np.outer([1.0, -1.0], p[n : 2 * n]), 0.0)
 
 
-def _chance(course: FloatArray) -> float:
+def chance_of(course: FloatArray) -> float:
     """Variance (Hz^2) of what differs at random from bin to bin, from second differences: rates are smooth in a bin."""
     return float((np.diff(course, 2) ** 2).mean() / 6.0)
 
 
-def _alone(system: System, i: int) -> System:
+def alone(system: System, i: int) -> System:
     """The system of one population, whose inputs stand in the order of its axes."""
     n = system.axis_start[i + 1] - system.axis_start[i]
     part, numbers = (slice(s[i], s[i + 1]) for s in (system.int_start, system.float_start))
@@ -153,7 +153,7 @@ def _alone(system: System, i: int) -> System:
                   np.array([0, n]), domain, np.ones(n + 1), np.full(n + 1, np.inf))
 
 
-def _arriving(system: System, dynamics: Dynamics, sent: FloatArray, bin_ms: float) -> FloatArray:
+def arriving_rates(system: System, dynamics: Dynamics, sent: FloatArray, bin_ms: float) -> FloatArray:
     """Rates (Hz) of all axes behind synapses, after each step: (n_step, n_axis)."""
     filters = filters_of(dynamics, system, STEP)
     held = round(bin_ms / STEP)

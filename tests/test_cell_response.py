@@ -161,3 +161,14 @@ def test_impossible_numbers_are_refused(change, said):
     good = {"knots": ONE, "lag": ONE, "adaptation": ONE, "slow": ONE, "irregularity": ONE}
     with pytest.raises(MeanFieldError, match=said):
         CellResponse(**(good | change))
+
+
+def test_numbers_of_other_equations_are_refused():
+    kept = response().to_arrays()
+    assert CellResponse.from_arrays(kept).lag == response().lag
+    for law in ({"law": np.array([1])}, {"law": np.array([3])}):
+        with pytest.raises(MeanFieldError, match=r"version [13], .*automfm fit RUN"):
+            CellResponse.from_arrays(kept | law)
+    del kept["law"]  # models saved before there was a number
+    with pytest.raises(MeanFieldError, match="version 1"):
+        CellResponse.from_arrays(kept)
