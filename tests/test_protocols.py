@@ -138,3 +138,10 @@ def test_shared_sources_are_started_earlier_by_the_delay_on_their_way():
     first = int(np.argmax(course > 20.0 * 1.01))
     assert first == 300 + 200 - 1 - SOURCE_DELAY  # half of the rise lies in the millisecond before the step
     assert course[first] == pytest.approx(35.0) and course[first + 1] == pytest.approx(50.0)
+
+
+def test_courses_hold_every_input_in_bins():
+    p = Protocol("step", "a", {"a": 10.0, "b": 3.0}, {"amplitude": 5.0, "start": 2.0, "length": 4.0}, 0.0, 10.0, 2)
+    courses = p.course()
+    assert courses["b"].tolist() == [3.0] * 20
+    assert courses["a"].tolist() == p.steps().tolist() and courses["a"][:10].sum() == pytest.approx(100.0 + 5.0 * 4.0)
