@@ -33,7 +33,7 @@ its lasting absence would give them. F is therefore given
 
     y + (1 - sensitivity) (z_y - y)
 
-in place of the arriving rate y of each source, z_y being the mean of y over the last 100 ms. It may differ for rises
+in place of the arriving rate y of each source, z_y being the mean of y over the last 30 ms. It may differ for rises
 and falls: a volley of inhibition silences a cell whatever its size, in a pause the cell has to come up first. With one
 number for both, swings would have to shift the mean rate as the curvature of F has it, and granule cells at 30 Hz were
 4 % too fast. Lasting rates pass as they are, and so do changes slower than that: fixed points do not know of it.
@@ -61,7 +61,8 @@ from automfm_hpc.response import System, compiled
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
-HABIT = 100.0  # ms over which a source's rate is averaged to tell a swing from a lasting rate
+HABIT = 30.0  # ms over which a source's rate is averaged to tell a swing from a lasting rate
+OWN_HABIT = 100.0  # ms over which a population's own rate is averaged to tell which numbers hold
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,14 +210,14 @@ def place(knots: FloatArray, rate: float) -> tuple[int, int, float]:
 
 
 @compiled
-def forgotten(h: float) -> float:
-    """Part of a mean rate that a step h (ms) replaces."""
-    return 1.0 - np.exp(-h / HABIT)
+def forgotten(h: float) -> tuple[float, float]:
+    """Part that a step h (ms) replaces of the mean rate of a source, and of a population's own."""
+    return 1.0 - np.exp(-h / HABIT), 1.0 - np.exp(-h / OWN_HABIT)
 
 
 @compiled
 def temper(c: Cells, i: int, first: int, last: int, recent: float, habit: FloatArray, rate: FloatArray,
-           forget: float) -> None:
+           forget: tuple[float, float]) -> None:
     """Give axes first ... last - 1, those of population i, their part of a swing, in place, over one step.
 
     `rate` (n_axis,) are the arriving rates (Hz) and `habit` (n_axis,) their means so far, `forget` (`forgotten`) what a
@@ -230,12 +231,12 @@ def temper(c: Cells, i: int, first: int, last: int, recent: float, habit: FloatA
         side = c.sensitivity[0 if swing > 0.0 else 1, a]
         felt = side[low] + part * (side[high] - side[low])
         rate[a] = max(habit[a] + felt * swing, 0.0)
-        habit[a] += forget * swing
+        habit[a] += forget[0] * swing
 
 
 @compiled
 def temper_all(system: System, c: Cells, inner: FloatArray, habit: FloatArray, rate: FloatArray,
-               forget: float) -> None:
+               forget: tuple[float, float]) -> None:
     """`temper` for every population; `inner` as in `follow`."""
     for i in range(inner.shape[1]):
         temper(c, i, system.axis_start[i], system.axis_start[i + 1], inner[OWN, i], habit, rate, forget)
@@ -243,7 +244,7 @@ def temper_all(system: System, c: Cells, inner: FloatArray, habit: FloatArray, r
 
 @compiled
 def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, inner: FloatArray,
-           forget: float) -> float:
+           forget: tuple[float, float]) -> float:
     """Move population i by one step h (ms) towards f; return its rate before it is clipped.
 
     `nu` (n_population,) are rates (Hz), `inner` (4, n_population) what `at_rest` makes, `forget` as for `temper`.
@@ -262,7 +263,7 @@ def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, i
     nu[i] = min(max(aim, 0.0), limit)
     mean = 0.5 * (before + nu[i])
     inner[RECENT, i] += (mean - z) * slowly
-    inner[OWN, i] += (mean - own) * forget
+    inner[OWN, i] += (mean - own) * forget[1]
     return aim
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.signal import csd, welch
 
-from automfm_hpc.cell_response import HABIT, LEAST_RATE, place
+from automfm_hpc.cell_response import LEAST_RATE, forgotten, place
 from automfm_hpc.experiment import BIN, Experiment, Trial
 from automfm_hpc.mean_field import MeanField
 from automfm_hpc.measured_swings import Followed, course_at
@@ -60,7 +60,7 @@ def between(row: np.ndarray, low: int, high: int, part: float) -> float:
 def step_law(one: System, law: int, knots: np.ndarray, table: np.ndarray, arriving: np.ndarray, work: Response,
              out: np.ndarray) -> None:
     n, h, q = arriving.shape[1], STEP, LEAST_RATE
-    habit, forget = np.zeros(n), 1.0 - np.exp(-h / HABIT)
+    habit, forget = np.zeros(n), forgotten(h)
     for a in range(n):
         habit[a] = arriving[:, a].mean()
         work.nu[a] = habit[a]
@@ -73,7 +73,7 @@ def step_law(one: System, law: int, knots: np.ndarray, table: np.ndarray, arrivi
             swing = arriving[k, a] - habit[a]
             side = SIDES + a if swing > 0.0 else SIDES + n + a
             work.nu[a] = max(habit[a] + between(table[side], low, high, part) * swing, 0.0)
-            habit[a] += forget * swing
+            habit[a] += forget[0] * swing
         respond_into(one, work)
         f, rho = work.F[0], between(table[RHO], low, high, part)
         slow = np.exp(between(table[SLOW], low, high, part))
@@ -103,7 +103,7 @@ def step_law(one: System, law: int, knots: np.ndarray, table: np.ndarray, arrivi
         mean = 0.5 * (before + nu)
         z += (mean - z) * (1.0 - np.exp(-h / slow))
         z2 += (mean - z2) * (1.0 - np.exp(-h / slow2))
-        own += (mean - own) * forget
+        own += (mean - own) * forget[1]
         out[k] = nu
 
 
