@@ -164,7 +164,8 @@ class CellResponse:
         law = int(np.asarray(arrays.get("law", [1])).ravel()[0])
         if law != LAW:
             raise MeanFieldError(f"was measured for equations of version {law}, these are version {LAW}",
-                                 where="cell response", remedy="Make the model again: `automfm fit RUN`, then `automfm dynamics RUN`.")
+                                 where="cell response",
+                                 remedy="Make the model again: `automfm fit RUN`, then `automfm dynamics RUN`.")
         more = {"sensitivity": arrays["sensitivity"]} if "sensitivity" in arrays else {}
         return CellResponse(**{name: np.asarray(arrays[name]) for name in FIELDS}, **more)
 
