@@ -114,8 +114,9 @@ def close(path: Path, experiment: Experiment, pool: Pool, log: Log) -> xarray.Da
                   [t for t in missing if t.seed == sweep], store.write,
                   on_failure=lambda task, error: store.fail(task, str(error)))
         pool.barrier()
-        if store.failures():
-            raise SimulationError(store.failures()[0][1], where=str(path))
+        failed = [message for t, message in store.failures() if t.seed == sweep]
+        if failed:
+            raise SimulationError(failed[0], where=str(path))
         if pool.is_root:
             report(sweep + 1, experiment.seeds)
     drawn = store.dataset().isel(seed=slice(-min(DRAWS, experiment.seeds), None))
