@@ -173,7 +173,7 @@ class CellResponse:
 LEAST_RATE = 0.5  # Hz: q, so that an answer to silence stays finite
 CORNER = 0.8 * 2.0 * np.pi / 1000.0  # of the regular part of the noise, times the rate in Hz: 1/ms
 LAW = 2  # of the equations above; 1 had a lag of the rate and numbers of the momentary rate
-RECENT, FIRST, SECOND, OWN = 0, 1, 2, 3  # rows of what `follow` remembers: z, m, u, mean rate of the last HABIT
+RECENT, FIRST, SECOND, OWN = 0, 1, 2, 3  # rows of what `follow` remembers: z, m, u, mean of OWN_HABIT
 FIELDS = ("knots", "lag", "adaptation", "slow", "irregularity")
 
 

@@ -261,15 +261,12 @@ def _peak_memory() -> float:
 def measure(recording: Recording, names: Sequence[str]) -> dict[str, FloatArray]:
     """Numbers of one trial, each (n_name,), as `experiment.MEASURES` says."""
     each = [numbers_of(recording.spikes[name]) for name in names]
-    return {key: np.array([numbers[key] for numbers in each]) for key in MEASURED}
-
-
-MEASURED = ("rate", "rate_sd", "active", "cv", "fano", "correlation")
+    return {key: np.array([numbers[key] for numbers in each]) for key in each[0]}
 
 
 def numbers_of(s: Spikes) -> dict[str, float]:
-    """MEASURED of one population's spikes, as `experiment.MEASURES` says."""
+    """The same of one population's spikes."""
     rates, cv = spikes.cell_rates(s), spikes.isi_cv(s.cells, s.times, s.size)
-    known = float(np.nanmean(cv)) if np.isfinite(cv).any() else np.nan
-    values = (rates.mean(), rates.std(), (rates > 0).mean(), known, spikes.fano_factor(s), spikes.pair_correlation(s))
-    return dict(zip(MEASURED, map(float, values), strict=True))
+    return {"rate": float(rates.mean()), "rate_sd": float(rates.std()), "active": float((rates > 0).mean()),
+            "cv": float(np.nanmean(cv)) if np.isfinite(cv).any() else np.nan, "fano": spikes.fano_factor(s),
+            "correlation": spikes.pair_correlation(s)}
