@@ -173,7 +173,7 @@ class CellResponse:
 LEAST_RATE = 0.5  # Hz: q, so that an answer to silence stays finite
 CORNER = 0.8 * 2.0 * np.pi / 1000.0  # of the regular part of the noise, times the rate in Hz: 1/ms
 LAW = 2  # of the equations above; 1 had a lag of the rate and numbers of the momentary rate
-RECENT, FIRST, SECOND, OWN = 0, 1, 2, 3  # rows of what `follow` remembers: z, m, u, mean of OWN_HABIT
+RECENT, FIRST, SECOND, OWN, TARGET = 0, 1, 2, 3, 4  # rows that `follow` remembers: z, m, u, OWN_HABIT's mean, ln(f + q)
 FIELDS = ("knots", "lag", "adaptation", "slow", "irregularity")
 
 
@@ -248,17 +248,21 @@ def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, i
            forget: tuple[float, float]) -> float:
     """Move population i by one step h (ms) towards f; return its rate before it is clipped.
 
-    `nu` (n_population,) are rates (Hz), `inner` (4, n_population) what `at_rest` makes, `forget` as for `temper`.
+    `nu` (n_population,) are rates (Hz), `inner` (5, n_population) what `at_rest` makes, `forget` as for `temper`.
     """
     z, m, own, before = inner[RECENT, i], inner[FIRST, i], inner[OWN, i], nu[i]
     low, high, part = place(c.knots[i], own)
     lag = c.lag[i, low] + part * (c.lag[i, high] - c.lag[i, low])
     rho = c.adaptation[i, low] + part * (c.adaptation[i, high] - c.adaptation[i, low])
     slow = c.slow[i, low] + part * (c.slow[i, high] - c.slow[i, low])
-    step, slowly = 1.0 - np.exp(-2.0 * h / lag), 1.0 - np.exp(-h / slow)
-    inner[FIRST, i] += (np.log(max(f, 0.0) + LEAST_RATE) - m) * step
-    inner[SECOND, i] += (0.5 * (m + inner[FIRST, i]) - inner[SECOND, i]) * step
-    u = inner[SECOND, i]
+    # Both low-passes, exact for a target that runs along a straight line (`filters._synapse`): taking its new value for
+    # the whole step would be early by half of it, which a fit would make up for with a lag, and other steps would not.
+    target, last = np.log(max(f, 0.0) + LEAST_RATE), inner[TARGET, i]
+    steps, slowly = 2.0 * h / lag, 1.0 - np.exp(-h / slow)
+    left, ramp = np.exp(-steps), (target - last) / steps
+    away = m - last + ramp
+    u = target - 2.0 * ramp + (away * steps + inner[SECOND, i] - last + 2.0 * ramp) * left
+    inner[TARGET, i], inner[FIRST, i], inner[SECOND, i] = target, target - ramp + away * left, u
     g = np.exp(u)
     aim = g - LEAST_RATE + (rho - 1.0) * g * (u - np.log(z + LEAST_RATE))
     nu[i] = min(max(aim, 0.0), limit)
@@ -271,10 +275,10 @@ def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, i
 @compiled
 def at_rest(nu: FloatArray) -> FloatArray:
     """`inner` of `follow` for populations that have fired at the rates nu (n_population,) in Hz for long."""
-    inner = np.empty((4, nu.size))
+    inner = np.empty((5, nu.size))
     inner[RECENT], inner[OWN] = nu, nu
     inner[FIRST] = np.log(nu + LEAST_RATE)
-    inner[SECOND] = inner[FIRST]
+    inner[SECOND], inner[TARGET] = inner[FIRST], inner[FIRST]
     return inner
 
 

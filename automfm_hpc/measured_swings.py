@@ -108,11 +108,13 @@ def _fitted(run: Run, plan: Plan, model: MeanField, followed: Sequence[Followed]
     """One population at one drive; None if it hardly fires there."""
     i, k = task
     cell, drive = plan.parameters.cells[i], followed[0].experiment.protocols[k].background
-    courses = [course_at(f, plan, model, i, trial) for f in followed for trial in f.trials_at(drive)]
+    kinds = [[course_at(f, plan, model, i, trial) for trial in f.trials_at(drive)] for f in followed]
+    kinds = [kind for kind in kinds if kind]
+    courses = [c for kind in kinds for c in kind]
     mean = np.mean([c.sent.mean(axis=0) for c in courses], axis=0)
     if min(mean[i], np.mean([c.target.mean() for c in courses])) < LEAST_RATE:
         return None
-    found = fit_swing(model.system, Dynamics.of_synapses(plan.parameters), i, courses,
+    found = fit_swing(model.system, Dynamics.of_synapses(plan.parameters), i, kinds,
                       known.at(mean[: len(known.knots)])[:3, i], BIN)
     first, last = model.system.axis_start[i], model.system.axis_start[i + 1]
     cv = irregularity(run, cell.population, cell.axes, mean[model.system.axes[first:last]].tolist())

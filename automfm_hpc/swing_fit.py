@@ -8,8 +8,9 @@ it stays.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -26,14 +27,17 @@ from automfm_hpc.spikes import smooth
 
 FloatArray = NDArray[np.float64]
 STEP = 0.5  # ms
-KERNEL = 3.0  # ms: synapses pass nothing faster on, so no fit is judged by it
+KERNEL = 3.0  # ms, of the Gaussian behind which it is told how much a fit explains
+PASSED = 0.05  # of an amplitude: swings of which no target's synapses pass that much are nobody's business
+FASTEST_SWING, UNHEARD = 300.0, 100.0  # Hz: what steps and bins can resolve; judged of populations that send nothing
 SENSITIVITIES = (0.1, 2.0)
 PRIOR_SENSITIVITY, PRIOR_SIDE = 0.3, 0.1  # standard deviations: of the mean of both sides, and of half their difference
 PRIOR_INPUT = 0.03  # of both, for inputs: constant ones swing by chance alone, which says little of larger swings
 PRIOR_RHO, PRIOR_LAG, PRIOR_SLOW = 0.3, 0.5, 0.5  # of logarithms of times
 MOST_SIDE = 0.8  # of half the difference
 MODEL_ERROR = 0.1  # of the course's standard deviation: what these equations cannot follow
-MEAN_ERROR = 0.003  # of the mean rate, which the equations should have right before all else
+BROAD = 50.0  # Hz, the band over which that error is thought to spread
+MEAN_ERROR = 0.003  # of the mean rate under each kind of input, which the equations should have right before all else
 
 
 class Course(NamedTuple):
@@ -73,9 +77,12 @@ class FittedSwing:
     before: float
 
 
-def fit_swing(system: System, dynamics: Dynamics, population: int, courses: Sequence[Course], known: FloatArray,
+def fit_swing(system: System, dynamics: Dynamics, population: int, kinds: Sequence[Sequence[Course]], known: FloatArray,
               bin_ms: float) -> FittedSwing:
     """Fit one population's numbers at one working point.
+
+    Residuals are judged up to the frequency that the synapses of the population's targets pass: a fast inhibitory loop
+    may swing at 200 Hz, where a lag of a millisecond decides how much, and behind slow synapses 50 Hz is much.
 
     Parameters
     ----------
@@ -83,19 +90,19 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, courses: Sequ
     dynamics : Dynamics
         Its synapses.
     population : int
-    courses : sequence of Course
+    kinds : sequence of sequences of Course
+        Trials under each kind of input, constant or not.
     known : (3,) array
         Lag (ms), adaptation and its time constant (ms) of small changes.
     bin_ms : float
         ms.
     """
     first, last = system.axis_start[population], system.axis_start[population + 1]
+    courses = [c for kind in kinds for c in kind]
     arriving = [arriving_rates(system, dynamics, c.sent, bin_ms)[:, first:last] for c in courses]
     target = np.concatenate([c.target for c in courses])
-    width = 2.0 * np.sqrt(np.pi) * KERNEL / bin_ms  # bins that the kernel makes one of
-    chance = float(np.mean([chance_of(c.target) for c in courses])) / width
+    judge = _judge(kinds, fastest_heard(system, dynamics, population), bin_ms)
     variance = float(smooth(target, KERNEL, bin_ms).var())
-    scale = np.sqrt(width * max(chance + MODEL_ERROR**2 * variance, 1e-12))
     one, n = alone(system, population), last - first
 
     def course(p: FloatArray) -> FloatArray:
@@ -113,14 +120,12 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, courses: Sequ
                  for s, side, ends in zip(SENSITIVITIES, (-MOST_SIDE, MOST_SIDE), bounds, strict=True))
 
     def residuals(p: FloatArray) -> FloatArray:
-        away = course(p) - target
-        bias = away.mean() / max(target.mean(), 1e-9) / MEAN_ERROR
-        return np.concatenate([smooth(away, KERNEL, bin_ms) / scale, [bias], (p - prior) / known_to])
+        return np.concatenate([judge(course(p) - target), (p - prior) / known_to])
 
-    start, other = np.clip(prior, low + 1e-6, high - 1e-6), prior.copy()
-    other[:n], other[2 * n + 1] = 0.7, known[1] + 0.5  # less of the swing, but more at once: the other likely minimum
-    tried = [least_squares(residuals, np.clip(s, low + 1e-6, high - 1e-6), bounds=(low, high), diff_step=1e-3,
-                           max_nfev=40) for s in (start, other)]  # fmt: skip
+    start = np.clip(prior, low + 1e-6, high - 1e-6)
+    others = (np.clip(p, low + 1e-6, high - 1e-6) for p in _starts(n))
+    other = min(others, key=lambda p: float((residuals(p) ** 2).sum()))  # there are several minima
+    tried = [least_squares(residuals, s, bounds=(low, high), diff_step=1e-3, max_nfev=40) for s in (start, other)]
     found = min(tried, key=lambda fit: float(fit.cost)).x
 
     def explained(p: FloatArray) -> float:
@@ -136,6 +141,52 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, courses: Sequ
 def _sides(p: FloatArray, n: int) -> FloatArray:
     """Sensitivities to rises and falls, (2, n_axis), of a fit's parameters."""
     return np.maximum(p[:n] + np.outer([1.0, -1.0], p[n : 2 * n]), 0.0)
+
+
+def _starts(n: int) -> Iterator[FloatArray]:
+    """Parameters of a fit of n sources to begin with."""
+    for part, rho, lag, slow in product((0.7, 1.0), (1.0, 1.5, 2.5, 4.0), (0.3, 1.5, 5.0), (5.0, 15.0, 50.0)):
+        yield np.concatenate([np.full(n, part), np.zeros(n), [np.log(lag), rho, np.log(slow)]])
+
+
+def _judge(kinds: Sequence[Sequence[Course]], fastest: float, bin_ms: float) -> Callable[[FloatArray], FloatArray]:
+    """What makes residuals of all courses, one after the other (Hz), numbers of standard deviation 1.
+
+    Amplitudes up to `fastest` (Hz), beside chance and what the equations cannot follow, and the mean of every kind.
+    """
+    targets = [c.target for kind in kinds for c in kind]
+    sizes = [sum(c.target.size for c in kind) for kind in kinds]
+    ends, kind_ends = np.cumsum([t.size for t in targets])[:-1], np.cumsum(sizes)[:-1]
+    joined, chance = np.concatenate(targets), float(np.mean([chance_of(t) for t in targets]))
+    means = [max(float(t.mean()), 1e-9) * MEAN_ERROR for t in np.split(joined, kind_ends)]
+    unfollowed = MODEL_ERROR**2 * max(float(joined.var()) - chance, 0.0) * 500.0 / bin_ms / BROAD
+    scale = np.sqrt(max(chance + unfollowed, 1e-12))
+
+    def judge(away: FloatArray) -> FloatArray:
+        swings = [_up_to(fastest, part, bin_ms) / scale for part in np.split(away, ends)]
+        bias = [part.mean() / mean for part, mean in zip(np.split(away, kind_ends), means, strict=True)]
+        return np.concatenate([*swings, bias])
+
+    return judge
+
+
+def _up_to(fastest: float, course: FloatArray, bin_ms: float) -> FloatArray:
+    """What a course (n_bin,) holds up to `fastest` (Hz) but for its mean; of white noise as large as each bin's."""
+    n = max(round(fastest * course.size * bin_ms / 1000.0), 1)
+    amplitude = np.fft.rfft(course)[1 : n + 1] * np.sqrt(2.0 / course.size)
+    return np.concatenate([amplitude.real, amplitude.imag])
+
+
+def fastest_heard(system: System, dynamics: Dynamics, population: int) -> float:
+    """Frequency (Hz) up to which some target's synapses pass PASSED of a population's swing."""
+    heard = np.flatnonzero(system.axes[dynamics.axis] == population)
+    if not heard.size:
+        return UNHEARD
+    tau, poles = dynamics.tau_syn[heard], dynamics.poles[heard]
+    if np.any((tau <= 0) | (poles == 0)):
+        return FASTEST_SWING
+    passed = np.sqrt(PASSED ** (-2.0 / poles) - 1.0) / tau * 1000.0 / (2.0 * np.pi)
+    return min(float(passed.max()), FASTEST_SWING)
 
 
 def chance_of(course: FloatArray) -> float:

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from automfm_hpc.mean_field import MeanField
 
 FloatArray = NDArray[np.float64]
-REALIZATIONS = 60  # of finite populations, for one protocol
-FEWEST = 12  # the same for protocols of many cycles
+REALIZATIONS = {"constant": 60, "sine": 60}  # of finite populations, for one protocol
+COURSES = 300  # the same for other kinds, all cycles counted: chance in a course would count against the mean field
+FEWEST = 12
 KEPT = tuple(name for name in VALUES if name != "trains")
 RETURN = 300.0  # ms after a protocol in which the mean field must come back
 DENSE = 0.2  # part of its source's cells that a cell of a reduced network may be connected to without a note
@@ -123,7 +124,7 @@ def solve_protocol(model: MeanField, protocol: Protocol,
 
 def _realized(model: MeanField, protocol: Protocol, drive: Mapping[str, Any],
               duration: float) -> tuple[FloatArray, FloatArray, Mapping[str, Any]]:
-    trials = max(REALIZATIONS // protocol.cycles, FEWEST)
+    trials = max(REALIZATIONS.get(protocol.kind, COURSES) // protocol.cycles, FEWEST)
     found = model.realizations(drive=drive, duration=duration, trials=trials, bin_ms=BIN)
     activity = found["activity"].transpose("population", "trial", "time").values
     first = round(protocol.presimulation / BIN)
