@@ -71,6 +71,7 @@ def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: A
     from automfm_hpc.experiment import (
         SWUNG,
         WORKING_SEEDS,
+        draws_tell,
         presynaptic_statistics,
         varied_experiment,
         working_experiment,
@@ -120,6 +121,7 @@ def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: A
         experiment = working_experiment(network, root=arguments.seed, processes=arguments.distribute or 1, seeds=seeds)
         spread = arguments.distribute is not None
         trials = stages.spike(run, experiment, pool, logger(pool), distribute=spread)
+        logger(pool)(f"spiking network: {draws_tell(trials, experiment)}")
         if not getattr(arguments, "no_dynamics", False):
             stages.spike(run, varied_experiment(experiment), pool, logger(pool), run.varied, spread,
                          what="the same with inputs that fluctuate", kept=SWUNG)

@@ -20,7 +20,7 @@ from automfm_hpc.provenance import content_hash, seed_for
 
 FloatArray = NDArray[np.float64]
 FORMAT = 1
-POINTS = 4  # default number of working points of each population
+POINTS = 3  # default number of working points of each population
 LEAST_RATE = 0.5  # Hz, of target and source: below, there is nothing to measure
 APART = 1e-3  # of the highest rate: working points nearer than that are one
 

@@ -250,6 +250,23 @@ def working_points(rates: Any, experiment: Experiment) -> dict[str, tuple[float,
     return points
 
 
+def draws_tell(rates: Any, experiment: Experiment) -> str:
+    """How well the draws of the connections that were run know the network's mean rates, as a sentence.
+
+    A model is made of these draws: it cannot be nearer to other ones than they are to each other.
+    """
+    n, names = rates["rate"].sizes["seed"], experiment.network.population_names
+    if experiment.network.connections is not None:
+        return "the network has its own connections: no draws that could differ"
+    if n < 2:
+        return "one draw of its connections does not tell how much draws differ: --draws N for more"
+    rate = rates["rate"].transpose("seed", "protocol", "name").sel(name=list(names)).values
+    mean, error = rate.mean(axis=0), rate.std(axis=0, ddof=1) / np.sqrt(n)
+    share = np.where(mean > LEAST_RATE, error / np.maximum(mean, LEAST_RATE), 0.0)
+    worst = ", ".join(f"{name} {100.0 * most:.1f} %" for name, most in zip(names, share.max(axis=0), strict=True))
+    return f"{n} draws of its connections know the mean rates to, at worst: {worst} (standard error); --draws N for more"
+
+
 def presynaptic_statistics(rates: Any, experiment: Experiment) -> tuple[PresynapticStatistics, ...]:
     """Spread of rates and regularity of every population that sends, over its mean rate, averaged over seeds.
 
