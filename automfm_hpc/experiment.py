@@ -264,7 +264,7 @@ def draws_tell(rates: Any, experiment: Experiment) -> str:
     mean, error = rate.mean(axis=0), rate.std(axis=0, ddof=1) / np.sqrt(n)
     share = np.where(mean > LEAST_RATE, error / np.maximum(mean, LEAST_RATE), 0.0)
     worst = ", ".join(f"{name} {100.0 * most:.1f} %" for name, most in zip(names, share.max(axis=0), strict=True))
-    return f"{n} draws of its connections know the mean rates to, at worst: {worst} (standard error); --draws N for more"
+    return f"{n} draws of its connections know mean rates to {worst} at worst (standard error); --draws N for more"
 
 
 def presynaptic_statistics(rates: Any, experiment: Experiment) -> tuple[PresynapticStatistics, ...]:

@@ -55,6 +55,21 @@ def test_small_modulations_pass_with_the_closed_form(lag, rho, slow, frequency):
     assert abs(measured - expected) < 0.02 * abs(expected) + settled + 2e-3, (measured, expected)
 
 
+@pytest.mark.parametrize("lag", [0.05, 0.5, 4.0])
+@pytest.mark.parametrize("frequency", [10.0, 60.0, 190.0])
+def test_steps_as_long_as_the_lag_do_not_move_waves(lag, frequency):
+    """Half a millisecond's step: taking the target's new value for all of it would be a quarter of one early."""
+    h = 0.5
+    t = np.arange(0.0, 2000.0, h)
+    wave = np.exp(2j * np.pi * frequency * t / 1000.0)
+    out = course(cells_of(response(lag, 1.0)), 50.0 + 0.5 * wave.real, h, 50.0) - 50.0
+    late = t >= 1000.0
+    measured = 4.0 * np.mean(out[late] * wave[late].conj())
+    expected = shape_of(np.array([frequency]), lag, 1.0, 50.0)[0, 0]
+    assert abs(np.degrees(np.angle(measured / expected))) < 0.5  # where a quarter of a millisecond is 1 to 17 degrees
+    assert abs(measured) == pytest.approx(abs(expected), rel=0.04)
+
+
 def test_a_small_step_shows_rho_fold_and_decays_to_its_own_size():
     h = 0.05
     out = course(cells_of(response(0.2, 3.0, 60.0)), np.full(40000, 10.5), h, 10.0)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray
 from scipy.stats import binom, chisquare
 
 from automfm_hpc import Network, lif, remap, spikes, validate
 from automfm_hpc.errors import NetworkError
+from automfm_hpc.experiment import draws_tell, working_experiment
 from automfm_hpc.network import Distribution
 from automfm_hpc.plan import Sampling
 from automfm_hpc.protocols import Protocol, constant
@@ -70,6 +73,19 @@ def test_the_seed_decides_the_connections():
     assert np.array_equal(one.pre, same.pre) and np.array_equal(one.post, same.post)
     assert not np.array_equal(one.pre, other.pre)
     assert (np.bincount(one.post) == 1000).all()  # as in the paper, the same for all
+
+
+def test_a_run_tells_how_well_its_draws_know_the_network():
+    """Two draws at 9 and 11 Hz: a standard deviation of 1.41 Hz, a standard error of 1; silent cells know nothing."""
+    network = Network.load(Path(__file__).parent / "data" / "two_cells.yaml")
+    experiment = working_experiment(network, [{"mossy": 10.0}, {"mossy": 50.0}], seeds=2)
+    rate = np.zeros((2, 2, 3))  # seed, drive, name
+    rate[:, 0, 0], rate[:, 1, 0], rate[:, 1, 1] = (9.0, 11.0), (50.0, 50.0), (19.9, 20.1)
+    rate[0, 0, 1] = 0.2
+    trials = xarray.Dataset({"rate": (("seed", "protocol", "name"), rate)}, {"name": ["Grain", "Golgi", "mossy"]})
+    told = draws_tell(trials, experiment)
+    assert told.startswith("2 draws") and "Grain 10.0 %, Golgi 0.5 % at worst" in told and "mossy" not in told
+    assert "does not tell" in draws_tell(trials.isel(seed=[0]), experiment)
 
 
 def test_too_few_sources_are_repeated_with_a_note_and_refused_at_full_scale():

@@ -29,7 +29,7 @@ from automfm_hpc.rate_models import RateModel
 from automfm_hpc.remap import Cell, Channel
 from automfm_hpc.spikes import activity, smooth
 from automfm_hpc.stages import Run
-from automfm_hpc.swing_fit import Course, fit_swing
+from automfm_hpc.swing_fit import FASTEST_SWING, PASSED, UNHEARD, Course, fastest_heard, fit_swing
 from automfm_hpc.swings import Heard, follow_courses, recorded_courses, with_run_up
 
 BEFORE = 100.0
@@ -153,6 +153,38 @@ def test_a_fit_finds_the_numbers_that_made_the_course(sensitivity, rho):
     assert fitted.sensitivity[:, 0] * fitted.adaptation == pytest.approx(np.array(sensitivity) * rho, rel=0.05)
     assert fitted.adaptation == pytest.approx(rho, rel=0.12)
     assert fitted.explained > 0.98 and abs(fitted.error) < 0.01
+
+
+def fast_model(tau_syn: float, lag: float) -> tuple[MeanField, Any]:
+    """A population whose source is itself as far as its synapses go, and its system."""
+    made = model(1.0, lag=lag, rho=1.2, slow=60.0)
+    fast = replace(made.dynamics, tau_syn=np.array([tau_syn]), poles=np.array([1]))
+    return replace(made, dynamics=fast), made.system._replace(axes=np.zeros(1, np.int64))
+
+
+def test_fits_see_oscillations_that_fast_synapses_pass():
+    """All that is known of the lag lies around 190 Hz."""
+    rng = np.random.default_rng(8)
+    made, system = fast_model(1.0, 1.6)
+    white = rng.standard_normal((2, 1000))
+    band = smooth(white, 5.0) * np.exp(2j * np.pi * 0.19 * np.arange(1000))
+    swing = np.maximum(20.0 + 8.0 * band.real / band.real.std(), 0.0)
+    courses = []
+    for part in swing:
+        sent = np.column_stack([with_run_up(part, 300.0), np.zeros(1300)])
+        rate = driven(made, {"A": sent[:, 1], "s": sent[:, 0]}, 1.0)[300:, 0]
+        courses.append(Course(sent, rng.poisson(rate * 5.0) / 5.0))
+    fitted = fit_swing(system, made.dynamics, 0, [courses], np.array([0.4, 1.2, 60.0]), 1.0)
+    assert fitted.lag == pytest.approx(1.6, rel=0.1)
+
+
+@pytest.mark.parametrize("tau_syn", [2.0, 10.0, 0.1])
+def test_swings_are_judged_up_to_what_the_synapses_of_targets_pass(tau_syn):
+    made, system = fast_model(tau_syn, 1.0)
+    fastest = fastest_heard(system, made.dynamics, 0)
+    passed = abs(made.dynamics.pathways(np.array([fastest])))[0, 0]
+    assert passed == pytest.approx(PASSED) if fastest < FASTEST_SWING else passed > PASSED
+    assert fastest_heard(made.system, made.dynamics, 0) == UNHEARD  # its only source is the input
 
 
 def test_little_is_learnt_from_the_chance_of_an_input():
