@@ -9,7 +9,8 @@ leading). The laws:
 
     momentary   lag of the rate; numbers at the momentary rate: lag at what is aimed at, the rest at the recent rate z
     rate        lag of the rate; numbers at the population's mean rate over the last 100 ms
-    logarithm   lag of the logarithm (the model's)
+    logarithm   lag of the logarithm (the model's; it steps the lag exactly, the laws here take a step's target for all
+                of it)
     power       lag of the logarithm, adaptation as a power of the ratio
     second      lag of the logarithm, and a second recent rate with a time constant of its own
 """
