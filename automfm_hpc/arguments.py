@@ -101,7 +101,7 @@ def _add_stages(verbs: Any) -> None:
     p.add_argument("run", type=Path, metavar="RUN")
     p = _verb(verbs, "dynamics", "Measure how fast a run's cells answer, on all ranks; complete the model.")
     p.add_argument("run", type=Path, metavar="RUN")
-    p.add_argument("--points", type=int, default=4, metavar="N", help="working points per population (default 4)")
+    p.add_argument("--points", type=int, metavar="N", help="working points per population (default: as before, or 3)")
     p.add_argument("--no-swings", action="store_true",
                    help="small changes only: leave out isolated cells under the network's own swings")
     p.add_argument("--json", action="store_true", help="print one JSON document")

@@ -214,7 +214,7 @@ def do_fit(arguments: argparse.Namespace) -> int:
 def do_dynamics(arguments: argparse.Namespace) -> int:
     from automfm_hpc.measured_dynamics import measure_dynamics, table
 
-    if arguments.points < 1:
+    if arguments.points is not None and arguments.points < 1:
         raise UsageError("at least one working point is needed", where="--points")
     with the_pool() as pool:
         result = measure_dynamics(_existing_run(arguments.run), pool, logger(pool), arguments.points,

@@ -36,11 +36,12 @@ NO_ADAPTATION = 10.0  # ms: where tau is looked for in cells without adaptation
 SILENT = {"lag": 1.0, "adaptation": 1.0, "slow": NO_ADAPTATION, "irregularity": 1.0}  # of a population never measured
 
 
-def measure_dynamics(run: Run, pool: Any, log: Log, points: int = POINTS,
+def measure_dynamics(run: Run, pool: Any, log: Log, points: int | None = None,
                      swings: bool = True) -> dict[str, Any] | None:
     """Make the missing measurements on all ranks; fit the filters and put them into the model.
 
-    Without `swings` the model gets the numbers of small changes.
+    `points`: working points of each population; by default as many as were measured before, or POINTS. Without `swings`
+    the model gets the numbers of small changes.
 
     Returns
     -------
@@ -60,7 +61,8 @@ def measure_dynamics(run: Run, pool: Any, log: Log, points: int = POINTS,
                 raise MeanFieldError("has no model", where=str(run.folder),
                                      remedy=f"Run `automfm fit {run.folder}` first.")
             model = MeanField.load(run.folder)
-            responses = plan_responses(plan, model, _working_rates(run, plan, model), points)
+            before = ResponseStore.open(run.response).responses.points if run.response.exists() else POINTS
+            responses = plan_responses(plan, model, _working_rates(run, plan, model), points or before)
             tasks = ResponseStore.create(run.response, responses).missing()
             log(f"dynamics: {len(tasks)} of {len(responses.tasks)} responses to measure on {pool.size} rank(s)")
             if tasks:

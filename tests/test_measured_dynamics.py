@@ -138,7 +138,7 @@ def test_what_nest_refuses_is_told(run):
 
 
 def test_another_number_of_points_and_another_plan_are_refused(run):
-    with pytest.raises(StoreError, match=r"at 4 working points, not of .* at 1"):
+    with pytest.raises(StoreError, match=r"at 3 working points, not of .* at 1"):
         measure_dynamics(run, Serial(), quiet, points=1)
     store = ResponseStore.open(run.response)
     with pytest.raises(StoreError, match="holds responses of plan"):
@@ -146,6 +146,15 @@ def test_another_number_of_points_and_another_plan_are_refused(run):
     (run.response / "zarr.json").write_text("{}")
     with pytest.raises(StoreError, match="not a store of responses"):
         ResponseStore.open(run.response)
+
+
+def test_without_a_number_of_points_it_is_as_before(run):
+    shutil.rmtree(run.response)
+    measure_dynamics(run, Serial(), quiet, points=1)
+    measured = len(ResponseStore.open(run.response).responses.tasks)
+    measure_dynamics(run, Serial(), quiet)
+    assert ResponseStore.open(run.response).responses.points == 1
+    assert len(ResponseStore.open(run.response).responses.tasks) == measured
 
 
 def test_plan_of_the_responses_survives_the_disk(finished):
