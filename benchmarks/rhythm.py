@@ -1,0 +1,59 @@
+"""Power of the populations' activities at one of a run's constant drives: network and realizations of the mean field.
+
+    python benchmarks/rhythm.py RUN --drive 9.6 [--band 20] [--populations FS] [--json]
+
+Welch's estimate of the trials that the run was planned from (1 ms bins, Hz^2 per kHz, one-sided); `--drive` picks the
+working point whose first input has this rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from scipy.signal import welch
+
+from automfm_hpc.experiment import BIN, Experiment
+from automfm_hpc.mean_field import MeanField
+from automfm_hpc.stages import Run
+from automfm_hpc.store import TrialStore
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--drive", type=float, required=True, help="Hz")
+    parser.add_argument("--band", type=float, default=20.0, help="Hz")
+    parser.add_argument("--populations", nargs="+")
+    parser.add_argument("--json", action="store_true")
+    a = parser.parse_args()
+    run, model = Run(a.run), MeanField.load(a.run)
+    experiment = Experiment.read(run.spiking, run.read_plan().network)
+    drives = [next(iter(p.background.values())) for p in experiment.protocols]
+    if a.drive not in drives:
+        raise SystemExit(f"{a.run} was planned from drives of {', '.join(f'{d:g}' for d in drives)} Hz")
+    k = drives.index(a.drive)
+    there = TrialStore.open(run.spiking, experiment).dataset()["activity"].isel(protocol=k)
+    drive = dict(experiment.protocols[k].background)
+    here = model.realizations(drive, duration=2.0, trials=10, bin_ms=BIN)["activity"]
+    rows = {}
+    for name in a.populations or model.populations:
+        both = [there.sel(name=name).transpose("seed", "time"), here.sel(population=name).transpose("trial", "time")]
+        per_segment = round(2000.0 / BIN / a.band)
+        (f, network), (_, field) = (welch(x.values, 1000.0 / BIN, nperseg=per_segment) for x in both)
+        rows[name] = {"frequency_Hz": f[1:].tolist(), "network": (1000.0 * network.mean(axis=0)[1:]).tolist(),
+                      "mean_field": (1000.0 * field.mean(axis=0)[1:]).tolist(),
+                      "sd_Hz": [float(np.std(x.values, axis=1).mean()) for x in both]}
+        if not a.json:
+            sd = rows[name]["sd_Hz"]
+            print(f"{name}: standard deviation {sd[0]:.2f} Hz, mean field {sd[1]:.2f} Hz")
+            for row in zip(*(rows[name][key][::2] for key in ("frequency_Hz", "network", "mean_field")), strict=True):
+                print(f"{row[0]:8.0f} Hz {row[1]:10.1f} {row[2]:10.1f}")
+    if a.json:
+        print(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    main()
