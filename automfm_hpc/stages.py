@@ -391,14 +391,14 @@ def known_rates(run: Run, network: Network) -> list[Reference]:
 
 
 def _simulated(run: Run, network: Network) -> Reference:
-    from automfm_hpc.comparison import Reference
+    from automfm_hpc.comparison import OWN, Reference
     from automfm_hpc.experiment import Experiment
     from automfm_hpc.store import TrialStore
 
     experiment = Experiment.read(run.spiking, network)
     rates = TrialStore.open(run.spiking, experiment).dataset()["rate"].mean("seed")
     drives = tuple(dict(p.background) for p in experiment.protocols)
-    return Reference("spiking network", drives, {n: tuple(rates.sel(name=n).values) for n in network.population_names})
+    return Reference(OWN, drives, {n: tuple(rates.sel(name=n).values) for n in network.population_names})
 
 
 # --- publish --------------------------------------------------------------------------------------

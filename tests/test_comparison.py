@@ -25,3 +25,14 @@ def test_populations_that_need_their_fluctuations_are_named():
 
 def test_a_tenth_of_a_hertz_is_no_matter():
     assert fluctuations_matter(rates([[0.0, 0.15]] * 3, [[0.09, 0.1]] * 3)) == []
+
+
+def test_where_the_network_is_known_order_two_is_not_trusted_blindly():
+    """At 8 Hz order 2 is off by 60 % and order 1 by 5; at 16 Hz both are off, at 4 Hz order 2 is right."""
+    orders = rates([[6.0, 3.0], [21.0, 7.0], [26.0, 10.0]], [[10.0, 3.0], [8.0, 7.0], [16.0, 10.0]])
+    known = {"A": np.array([10.0, 20.0, 40.0]), "B": np.array([3.0, np.nan, 10.0])}
+    misled, needed = fluctuations_matter(orders, known)
+    assert misled == ("A: with fluctuations (order 2) it is off by -60 % at 1 of 3 drives (x 8 Hz), without (order 1) "
+                      "by less than half of that: its dynamics do not swing as the network does; use order 1 there, "
+                      "or dynamics=False (automfm run --no-dynamics)")
+    assert needed.startswith("A: without fluctuations") and "at 2 of 3 drives" in needed
