@@ -57,6 +57,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automfm_hpc.errors import MeanFieldError
+from automfm_hpc.low_pass import two_low_passes
 from automfm_hpc.response import System, compiled
 
 FloatArray = NDArray[np.float64]
@@ -250,19 +251,18 @@ def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, i
 
     `nu` (n_population,) are rates (Hz), `inner` (5, n_population) what `at_rest` makes, `forget` as for `temper`.
     """
-    z, m, own, before = inner[RECENT, i], inner[FIRST, i], inner[OWN, i], nu[i]
+    z, own, before = inner[RECENT, i], inner[OWN, i], nu[i]
     low, high, part = place(c.knots[i], own)
     lag = c.lag[i, low] + part * (c.lag[i, high] - c.lag[i, low])
     rho = c.adaptation[i, low] + part * (c.adaptation[i, high] - c.adaptation[i, low])
     slow = c.slow[i, low] + part * (c.slow[i, high] - c.slow[i, low])
-    # Both low-passes, exact for a target that runs along a straight line (`filters._synapse`): taking its new value for
-    # the whole step would be early by half of it, which a fit would make up for with a lag, and other steps would not.
-    target, last = np.log(max(f, 0.0) + LEAST_RATE), inner[TARGET, i]
-    steps, slowly = 2.0 * h / lag, 1.0 - np.exp(-h / slow)
-    left, ramp = np.exp(-steps), (target - last) / steps
-    away = m - last + ramp
-    u = target - 2.0 * ramp + (away * steps + inner[SECOND, i] - last + 2.0 * ramp) * left
-    inner[TARGET, i], inner[FIRST, i], inner[SECOND, i] = target, target - ramp + away * left, u
+    # Taking the target's new value for the whole step would be early by half of it: a fit would make up for that with a
+    # lag, and other steps would not.
+    target, steps, slowly = np.log(max(f, 0.0) + LEAST_RATE), 2.0 * h / lag, 1.0 - np.exp(-h / slow)
+    left = np.exp(-steps)
+    inner[FIRST, i], u = two_low_passes(target, inner[TARGET, i], inner[FIRST, i], inner[SECOND, i], left, steps * left,
+                                        1.0 / steps)
+    inner[TARGET, i], inner[SECOND, i] = target, u
     g = np.exp(u)
     aim = g - LEAST_RATE + (rho - 1.0) * g * (u - np.log(z + LEAST_RATE))
     nu[i] = min(max(aim, 0.0), limit)

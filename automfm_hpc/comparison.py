@@ -142,23 +142,22 @@ def fluctuations_matter(rates: xarray.Dataset, known: Mapping[str, FloatArray] |
         away = np.abs(second - true)
         misled = (away > np.maximum(2.0 * APART * true, LEAST_APART)) & (np.abs(first - true) < 0.5 * away)
         if misled.any():
-            percent = 100.0 * (second[misled] / np.maximum(true[misled], SILENT) - 1.0)
-            found.append(f"{name}: with fluctuations (order 2) it is off by {_span(percent, '+.0f')} % at "
-                         f"{misled.sum()} of {first.size} drives ({_drives(rates, misled)}), without (order 1) by less "
-                         "than half of that: its dynamics do not swing as the network does; use order 1 there, or "
-                         "dynamics=False (automfm run --no-dynamics)")
+            found.append(f"{name}: with fluctuations (order 2) it is {_off(rates, second, true, misled)}, without "
+                         "(order 1) by less than half of that: its dynamics do not swing as the network does; use "
+                         "order 1 there, or dynamics=False (automfm run --no-dynamics)")
         apart = (np.abs(first - second) > np.maximum(APART * second, LEAST_APART)) & ~misled
         if apart.any():
-            percent = 100.0 * (first[apart] / np.maximum(second[apart], SILENT) - 1.0)
-            found.append(f"{name}: without fluctuations (order 1) it would be off by {_span(percent, '+.0f')} % at "
-                         f"{apart.sum()} of {first.size} drives ({_drives(rates, apart)}): use order 2 there")
+            found.append(f"{name}: without fluctuations (order 1) it would be {_off(rates, first, second, apart)}: use "
+                         "order 2 there")
     return found
 
 
-def _drives(rates: xarray.Dataset, where: FloatArray) -> str:
-    """The inputs' rates at some drives, as text."""
-    return ", ".join(f"{str(key).removeprefix('drive_')} {_span(c.values[where], 'g')} Hz"
-                     for key, c in rates.coords.items() if str(key).startswith("drive_"))  # fmt: skip
+def _off(rates: xarray.Dataset, these: FloatArray, those: FloatArray, where: NDArray[np.bool_]) -> str:
+    """How far rates (n_drive,) are off others at some of the drives, as text."""
+    percent = 100.0 * (these[where] / np.maximum(those[where], SILENT) - 1.0)
+    drives = ", ".join(f"{str(key).removeprefix('drive_')} {_span(c.values[where], 'g')} Hz"
+                       for key, c in rates.coords.items() if str(key).startswith("drive_"))  # fmt: skip
+    return f"off by {_span(percent, '+.0f')} % at {where.sum()} of {where.size} drives ({drives})"
 
 
 def _known(network: Network, references: Sequence[Reference]) -> dict[str, FloatArray]:

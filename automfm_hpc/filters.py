@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from automfm_hpc.dynamics import Dynamics
+from automfm_hpc.low_pass import two_low_passes
 from automfm_hpc.response import FloatArray, IntArray, System, bare_floats, bare_integers, compiled
 
 
@@ -87,7 +88,7 @@ def advance(f: Filters, m: Memory, rate: FloatArray, step: int) -> None:
 
 @compiled
 def _synapse(f: Filters, m: Memory, p: int, step: int, row: int) -> None:
-    """One pathway: with s = t/tau, the ramp u = u0 + b s drives x1' = u - x1 and x2' = x1 - x2, solved exactly."""
+    """One pathway: its delay, then no low-pass, one, or two."""
     later, s, part = step - f.back[p], f.source[p], f.part[p]
     old = m.arrived[p]
     new = (1.0 - part) * m.past[later & row, s] + part * m.past[(later - 1) & row, s]
@@ -95,13 +96,9 @@ def _synapse(f: Filters, m: Memory, p: int, step: int, row: int) -> None:
     if f.poles[p] == 0:
         m.second[p] = new
         return
-    b = (new - old) * f.lag[p]
-    away = m.first[p] - old + b
-    m.first[p] = new - b + away * f.e[p]
+    m.first[p], m.second[p] = two_low_passes(new, old, m.first[p], m.second[p], f.e[p], f.chain[p], f.lag[p])
     if f.poles[p] == 1:
         m.second[p] = m.first[p]
-    else:
-        m.second[p] = new - 2.0 * b + away * f.chain[p] + (m.second[p] - old + 2.0 * b) * f.e[p]
 
 
 @compiled

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 REALIZATIONS = {"constant": 60, "sine": 60}  # of finite populations, for one protocol
 COURSES = 300  # the same for other kinds, all cycles counted: chance in a course would count against the mean field
-FEWEST = 12
+FEWEST = 12  # whatever the cycles
 KEPT = tuple(name for name in VALUES if name != "trains")
 RETURN = 300.0  # ms after a protocol in which the mean field must come back
 DENSE = 0.2  # part of its source's cells that a cell of a reduced network may be connected to without a note

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from automfm_hpc import validate
-from automfm_hpc.experiment import Experiment, reduced
+from automfm_hpc.experiment import BIN, Experiment
 from automfm_hpc.mean_field import MeanField
 from automfm_hpc.protocols import Protocol
+from automfm_hpc.spikes import activity
 from automfm_hpc.stages import Run, prepare_nest
 from automfm_hpc.validation import solve_protocol
 from automfm_hpc.validation_plan import DROPPED, experiments
@@ -31,8 +32,8 @@ from automfm_hpc.validation_plan import DROPPED, experiments
 
 def trial(folder: Path, protocol: Protocol, draw: int) -> np.ndarray:
     """Complex amplitudes (n_population,) in Hz of one draw of the run, its input and noise drawn anew."""
-    from automfm_hpc import spiking
-    from automfm_hpc.wiring import draw_wiring
+    from automfm_hpc.spiking import run_trial
+    from automfm_hpc.wiring import draw_wiring, true_wiring
 
     run = Run(folder)
     network = run.read_plan().network
@@ -42,12 +43,10 @@ def trial(folder: Path, protocol: Protocol, draw: int) -> np.ndarray:
     if not known:
         raise SystemExit(f"{folder} was not planned from a drive of {dict(protocol.background)}")
     seed = working.seed_of(known[0])
-    wiring = None if network.connections is not None else draw_wiring(network, working.scale, seed)
-    recording = spiking.run_trial(network, protocol, seed + 1, scale=working.scale, wiring=wiring, dt=working.dt,
-                                  processes=working.processes)  # fmt: skip
-    shown = Experiment(network, (protocol,), 1, working.scale, processes=working.processes)
-    activity = dict(zip(shown.names, reduced(shown, recording)["activity"], strict=True))
-    courses = np.array([activity[name] for name in network.population_names])
+    wiring = draw_wiring(network, working.scale, seed) if network.connections is None else true_wiring(network)
+    recording = run_trial(network, protocol, seed + 1, scale=working.scale, wiring=wiring, dt=working.dt,
+                          processes=working.processes)  # fmt: skip
+    courses = np.array([activity(recording.spikes[name], BIN) for name in network.population_names])
     return validate.fourier(courses[:, round(DROPPED) :], protocol.setting("frequency"))
 
 
