@@ -47,6 +47,7 @@ FloatArray = NDArray[np.float64]
 
 SYNAPSES = ("delta", "exponential", "alpha")
 DAMPING_FLOOR = 1e-4  # 1/ms: oscillations that live longer than ten seconds are taken to live that long
+LEAST_RATE = 1e-200  # Hz: lower rates are none; what follows from them would vanish in rounding, and 0/0 with it
 CONDUCTANCE_FLOOR = 1e-3  # of g_L: the smallest static conductance
 RATE_FLOOR = 0.01  # Hz: added to every rate by the template, which has no limit at zero noise
 _SCALARS = ("capacitance", "leak", "conductance", "current", "k", "shift", "spike_current")
@@ -193,7 +194,8 @@ def moments(cell: Cell | Membrane, nu: ArrayLike, rate_out: ArrayLike = 0.0) -> 
         function F(nu) takes 0 and leaves that shift to its effective threshold.
     """
     m = membrane(cell) if isinstance(cell, Cell) else cell
-    rate = np.maximum(np.asarray(nu, float), 0.0)[..., m.axis]
+    given = np.asarray(nu, float)
+    rate = np.where(given < LEAST_RATE, 0.0, given)[..., m.axis]
     static = m.conductance + rate @ m.conductance_slope
     mu_G = smooth_floor(static, CONDUCTANCE_FLOOR * m.leak)
     mu_V = (m.current + rate @ m.current_slope - m.spike_current * np.asarray(rate_out, float)) / mu_G
