@@ -23,7 +23,7 @@ from automfm_hpc.cli_queries import (
 )
 from automfm_hpc.console import catalog, log, logger, say, speaks, the_pool
 from automfm_hpc.errors import AutomfmError, PlanError, UsageError
-from automfm_hpc.stages import Run
+from automfm_hpc.run_folder import Run, on_root
 
 # --- running --------------------------------------------------------------------------------------
 
@@ -106,7 +106,7 @@ def _plan_of(arguments: argparse.Namespace, network_file: str, run: Run, pool: A
         return planned(points)
     # Look for mistakes in the options, and for NEST, before anything is written or simulated.
     planned(dict.fromkeys(network.population_names, (10.0,)))
-    with stages.on_root(pool) as root:
+    with on_root(pool) as root:
         if root:
             if not run.network.is_file():
                 stages.prepare_nest(network, logger(pool))
@@ -138,7 +138,7 @@ def do_run(arguments: argparse.Namespace) -> int:
         told = logger(pool)
         run = Run(arguments.out)
         plan = _plan_of(arguments, arguments.network, run, pool, "network")
-        with stages.on_root(pool) as root:
+        with on_root(pool) as root:
             if root:
                 if not run.plan.is_file():
                     stages.prepare_nest(plan.network, told)
@@ -152,7 +152,7 @@ def do_run(arguments: argparse.Namespace) -> int:
             measure_dynamics(run, pool, told)
         compared = stages.solve(run, pool, told)
         identity = stages.publish(run, pool, told, catalog(arguments))
-        with stages.on_root(pool) as root:
+        with on_root(pool) as root:
             if root:
                 figures = _plot(run)
                 if arguments.json:
@@ -180,7 +180,7 @@ def do_plan(arguments: argparse.Namespace) -> int:
         run = Run(out)
     with the_pool() as pool:
         plan = _plan_of(arguments, source, run, pool, "description")
-        with stages.on_root(pool) as root:
+        with on_root(pool) as root:
             if root:
                 new = stages.write_plan(run, plan)
                 print(f"{run.plan}: {plan.id}, {len(plan.tasks())} chunks" + ("" if new else ", as it was"))

@@ -9,7 +9,7 @@ from typing import Any
 
 from automfm_hpc.console import catalog, log, logger, the_pool
 from automfm_hpc.errors import UsageError
-from automfm_hpc.stages import Run
+from automfm_hpc.run_folder import Run, on_root
 
 
 def do_network(arguments: argparse.Namespace) -> int:
@@ -71,7 +71,7 @@ def _keep_lif(arguments: argparse.Namespace, net: Any, network: Any, answer: Map
     described = spiking_network(net) if network is None else network
     run = Run(arguments.out)
     with the_pool() as pool:
-        with stages.on_root(pool) as root:
+        with on_root(pool) as root:
             if root:
                 plan = lif_plan(described, answer["rates_Hz"])
                 stages.write_plan(run, plan)

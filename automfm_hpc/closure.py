@@ -95,7 +95,8 @@ def close(path: Path, experiment: Experiment, pool: Pool, log: Log) -> xarray.Da
     """
     from automfm_hpc.pools import map_tasks
     from automfm_hpc.progress import progress
-    from automfm_hpc.stages import on_root, own_communicator, prepare_nest
+    from automfm_hpc.run_folder import on_root
+    from automfm_hpc.stages import own_communicator, prepare_nest
     from automfm_hpc.store import TrialStore
 
     missing: list[Trial] = []

@@ -12,7 +12,7 @@ from typing import Any
 
 def speaks() -> bool:
     """Whether this is the rank that speaks, for every rank fails alike; before MPI is loaded the launcher says."""
-    from automfm_hpc.pools import launcher
+    from automfm_hpc.launchers import launcher
 
     mpi = sys.modules.get("mpi4py.MPI")
     if mpi is not None and not mpi.Is_finalized():

@@ -18,8 +18,9 @@ from automfm_hpc.experiment import Experiment, settling_time
 from automfm_hpc.network import Network
 from automfm_hpc.protocols import constant
 from automfm_hpc.provenance import content_hash, write_json
+from automfm_hpc.run_folder import Run, on_root
 from automfm_hpc.rungs import ACTIVITY_BIN, RUNGS, Rung, Sampling, climb
-from automfm_hpc.stages import Log, Run, on_root, own_communicator, prepare_nest
+from automfm_hpc.stages import Log, own_communicator, prepare_nest
 from automfm_hpc.validation import resized
 from automfm_hpc.validation_plan import scale_of
 

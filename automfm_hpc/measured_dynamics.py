@@ -25,7 +25,8 @@ from automfm_hpc.measured_swings import fit_swings, irregularity, measure_swings
 from automfm_hpc.network import Population
 from automfm_hpc.plan import Plan
 from automfm_hpc.provenance import write_json
-from automfm_hpc.stages import Log, Run, known_rates, on_root, own_communicator, prepare_nest
+from automfm_hpc.run_folder import Run, on_root
+from automfm_hpc.stages import Log, known_rates, own_communicator, prepare_nest
 
 if TYPE_CHECKING:
     from automfm_hpc.mean_field import MeanField

@@ -17,7 +17,8 @@ from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.dynamics_plan import LEAST_RATE
 from automfm_hpc.experiment import BIN, Experiment, Trial, varied_experiment
 from automfm_hpc.plan import Plan
-from automfm_hpc.stages import Log, Run, spike
+from automfm_hpc.run_folder import Run
+from automfm_hpc.stages import Log, spike
 from automfm_hpc.swing_fit import Course, FittedSwing, fit_swing
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from automfm_hpc.errors import AutomfmError, StoreError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from automfm_hpc.stages import Run
+    from automfm_hpc.run_folder import Run
     from automfm_hpc.transfer_function import TransferFunction
 
 FloatArray = NDArray[np.float64]

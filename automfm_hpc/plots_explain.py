@@ -11,7 +11,7 @@ import numpy as np
 from automfm_hpc.plots import STYLE, _pyplot, _save
 
 if TYPE_CHECKING:
-    from automfm_hpc.stages import Run
+    from automfm_hpc.run_folder import Run
 
 
 def plot_explanation(run: Run) -> list[Path]:

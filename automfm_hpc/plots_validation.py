@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from automfm_hpc.mean_field import MeanField
-    from automfm_hpc.stages import Run
+    from automfm_hpc.run_folder import Run
     from automfm_hpc.validation import Comparison
 
 FloatArray = NDArray[np.float64]

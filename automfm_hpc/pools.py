@@ -19,7 +19,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -28,6 +28,7 @@ from typing import Any, Protocol, Self, TypeVar
 import numpy as np
 
 from automfm_hpc.errors import AutomfmError, LauncherError, UsageError, suggest
+from automfm_hpc.launchers import launcher, refuse, scrub_launcher_environment
 from automfm_hpc.progress import Report
 from automfm_hpc.threads import limit_threads
 
@@ -35,7 +36,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 FORWARDING = 1.0  # s, for the launcher to forward the last words of a failing rank
-_PREFIXES = ("PMI_", "PMIX_", "OMPI_", "PRTE_", "HYDI_", "HYDRA_", "MPI_LOCAL")
 
 
 class Pool(Protocol):
@@ -324,26 +324,6 @@ class _Window:
 # --- which pool -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Launcher:
-    """What the launcher says in the environment."""
-
-    name: str
-    rank: int
-    size: int
-
-
-def launcher(environment: MutableMapping[str, str] | None = None) -> Launcher | None:
-    """The launcher that started this process, the innermost one if they are nested; None without one."""
-    env = os.environ if environment is None else environment
-    for name, rank, size in (("Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-                             ("PMI", "PMI_RANK", "PMI_SIZE"),
-                             ("Slurm", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS")):
-        if env.get(rank, "").isdigit() and env.get(size, "").isdigit():
-            return Launcher(name, int(env[rank]), int(env[size]))
-    return None
-
-
 def open_pool(kind: str = "auto", *, scheduler: Any = "synchronous") -> Pool:
     """The processes this program runs on.
 
@@ -367,7 +347,7 @@ def open_pool(kind: str = "auto", *, scheduler: Any = "synchronous") -> Pool:
         return Serial(scheduler)
     comm = _world()
     if started is not None and started.size != comm.size:
-        _refuse(started, comm)
+        refuse(started, comm)
     scrub_launcher_environment()
     return Ranks(comm) if comm.size > 1 else Serial(scheduler)
 
@@ -380,34 +360,3 @@ def _world() -> Any:
     except (ImportError, RuntimeError) as error:
         raise LauncherError(f"MPI cannot be loaded ({error})", remedy="Run: pip install mpi4py mpich") from None
     return MPI.COMM_WORLD
-
-
-def _refuse(started: Launcher, comm: Any) -> None:
-    """Every process would do the whole work alone; one of them says so."""
-    if started.rank > 0:
-        raise SystemExit(1)
-    from mpi4py import MPI
-
-    library = MPI.Get_library_version().split(",")[0].splitlines()[0].strip()
-    raise LauncherError(f"the launcher ({started.name}) started {started.size} processes, but MPI ({library}) sees "
-                        f"{comm.size}", remedy=_remedy(started, library))
-
-
-def _remedy(started: Launcher, library: str) -> str:
-    kind = "pmix" if "Open MPI" in library else "pmi2"
-    if started.name == "Slurm" or "SLURM_STEP_NUM_TASKS" in os.environ:
-        return f"Start with: srun --mpi={kind} python -m mpi4py -m automfm_hpc ..."
-    mpiexec = os.path.join(os.path.dirname(sys.executable), "mpiexec")
-    return f"Use the mpiexec of that MPI: {mpiexec} -n N python -m mpi4py -m automfm_hpc ..."
-
-
-def scrub_launcher_environment(environment: MutableMapping[str, str] | None = None) -> list[str]:
-    """Remove the launcher's variables, so that a NEST built without MPI can be imported; names removed.
-
-    Only after MPI was initialised: before, MPI would not find its launcher.
-    """
-    env = os.environ if environment is None else environment
-    names = sorted(name for name in env if name.startswith(_PREFIXES))
-    for name in names:
-        del env[name]
-    return names

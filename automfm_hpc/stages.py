@@ -9,106 +9,23 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from automfm_hpc.errors import AutomfmError, FitError, MeanFieldError, PlanError, SimulationError
+from automfm_hpc.errors import FitError, MeanFieldError, PlanError, SimulationError
 from automfm_hpc.experiment import VALUES, Experiment
 from automfm_hpc.network import Network
 from automfm_hpc.plan import Plan, difference
 from automfm_hpc.provenance import versions, write_atomically, write_json
+from automfm_hpc.run_folder import Run, on_root
 
 if TYPE_CHECKING:
     from automfm_hpc.comparison import Reference
 
 Log = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Run:
-    """Where things lie in a run's folder."""
-
-    folder: Path
-
-    @property
-    def network(self) -> Path:
-        return self.folder / "network.yaml"
-
-    @property
-    def plan(self) -> Path:
-        return self.folder / "plan.json"
-
-    @property
-    def rates(self) -> Path:
-        return self.folder / "rates.zarr"
-
-    @property
-    def spiking(self) -> Path:
-        return self.folder / "spiking.zarr"
-
-    @property
-    def closure(self) -> Path:
-        return self.folder / "closure.zarr"
-
-    @property
-    def fits(self) -> Path:
-        return self.folder / "fits.json"
-
-    @property
-    def model(self) -> Path:
-        return self.folder / "model.zarr"
-
-    @property
-    def response(self) -> Path:
-        return self.folder / "response.zarr"
-
-    @property
-    def isolated(self) -> Path:
-        return self.folder / "isolated.zarr"
-
-    @property
-    def varied(self) -> Path:
-        return self.folder / "varied.zarr"
-
-    @property
-    def isolated_varied(self) -> Path:
-        return self.folder / "isolated_varied.zarr"
-
-    @property
-    def dynamics(self) -> Path:
-        return self.folder / "dynamics.json"
-
-    @property
-    def comparison(self) -> Path:
-        return self.folder / "comparison.json"
-
-    @property
-    def figures(self) -> Path:
-        return self.folder / "figures"
-
-    def read_plan(self) -> Plan:
-        return Plan.read(self.plan)
-
-
-@contextmanager
-def on_root(pool: Any) -> Iterator[bool]:
-    """Work of rank 0 while the others wait; its failure becomes everybody's.
-
-    The body runs on every rank and must look at the value: True on rank 0.
-    """
-    failure: AutomfmError | None = None
-    try:
-        yield pool.is_root
-    except AutomfmError as error:
-        failure = error
-    pool.barrier()
-    failure = pool.bcast(failure)
-    if failure is not None:
-        raise failure
 
 
 # --- plan -----------------------------------------------------------------------------------------

@@ -19,7 +19,8 @@ from automfm_hpc.experiment import BIN, VALUES, Experiment
 from automfm_hpc.network import Network
 from automfm_hpc.protocols import KINDS, Protocol
 from automfm_hpc.provenance import write_json
-from automfm_hpc.stages import Log, Run, on_root, spike
+from automfm_hpc.run_folder import Run, on_root
+from automfm_hpc.stages import Log, spike
 from automfm_hpc.validate import KERNEL, Tolerance
 from automfm_hpc.validation_plan import DROPPED, SEEDS, experiments, replanned, results_file, store_of
 from automfm_hpc.validation_raster import keep_raster

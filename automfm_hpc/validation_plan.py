@@ -13,7 +13,7 @@ from automfm_hpc.network import Input, Network
 from automfm_hpc.protocols import KINDS, Protocol
 
 if TYPE_CHECKING:
-    from automfm_hpc.stages import Run
+    from automfm_hpc.run_folder import Run
 
 CELLS = 3500  # of the reduced network
 FEWEST = 20  # cells of the smallest population of a reduced network

@@ -11,7 +11,8 @@ import numpy as np
 from automfm_hpc.errors import StoreError
 from automfm_hpc.experiment import Experiment
 from automfm_hpc.provenance import canonical_json, write_atomically
-from automfm_hpc.stages import Run, on_root, own_communicator
+from automfm_hpc.run_folder import Run, on_root
+from automfm_hpc.stages import own_communicator
 from automfm_hpc.validation_plan import raster_file, replanned, shown, single
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ import numpy as np
 
 from automfm_hpc import validate
 from automfm_hpc.experiment import Experiment
+from automfm_hpc.run_folder import Run
 from automfm_hpc.spikes import smooth
-from automfm_hpc.stages import Run
 from automfm_hpc.store import TrialStore
 from automfm_hpc.validation_plan import replanned, results_file, store_of
 

@@ -17,8 +17,8 @@ from automfm_hpc import afferents
 from automfm_hpc.experiment import Experiment
 from automfm_hpc.plan import Sampling
 from automfm_hpc.presynaptic import statistics_of
+from automfm_hpc.run_folder import Run
 from automfm_hpc.simulate import draw_inputs, drive_cells
-from automfm_hpc.stages import Run
 from automfm_hpc.store import TrialStore
 
 ALWAYS, FEW = 10**6, (afferents.FEW_PAIRS, afferents.FEW_PAIRS)

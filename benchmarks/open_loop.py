@@ -21,8 +21,8 @@ import numpy as np
 from automfm_hpc import validate
 from automfm_hpc.mean_field import MeanField
 from automfm_hpc.mesoscopic import driven
+from automfm_hpc.run_folder import Run
 from automfm_hpc.spikes import smooth
-from automfm_hpc.stages import Run
 from automfm_hpc.store import TrialStore
 from automfm_hpc.validation_plan import DROPPED, replanned, results_file, store_of
 

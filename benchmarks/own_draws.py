@@ -24,8 +24,9 @@ from automfm_hpc import validate
 from automfm_hpc.experiment import BIN, Experiment
 from automfm_hpc.mean_field import MeanField
 from automfm_hpc.protocols import Protocol
+from automfm_hpc.run_folder import Run
 from automfm_hpc.spikes import activity
-from automfm_hpc.stages import Run, prepare_nest
+from automfm_hpc.stages import prepare_nest
 from automfm_hpc.validation import solve_protocol
 from automfm_hpc.validation_plan import DROPPED, experiments
 

@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from automfm_hpc.pools import scrub_launcher_environment
+from automfm_hpc.launchers import scrub_launcher_environment
 from automfm_hpc.store import VARIABLES, RateStore
 
 BAR = 1.8  # 2 ranks against 1

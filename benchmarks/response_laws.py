@@ -32,8 +32,8 @@ from automfm_hpc.mean_field import MeanField
 from automfm_hpc.measured_swings import Followed, course_at
 from automfm_hpc.mesoscopic import FASTEST
 from automfm_hpc.response import Response, System, compiled, empty_response, respond_into
+from automfm_hpc.run_folder import Run
 from automfm_hpc.spikes import smooth
-from automfm_hpc.stages import Run
 from automfm_hpc.swing_fit import KERNEL, STEP, alone, arriving_rates, chance_of
 
 LAWS = {"momentary": 0, "rate": 1, "logarithm": 2, "power": 3, "second": 4}

@@ -17,7 +17,7 @@ from scipy.signal import welch
 
 from automfm_hpc.experiment import BIN, Experiment
 from automfm_hpc.mean_field import MeanField
-from automfm_hpc.stages import Run
+from automfm_hpc.run_folder import Run
 from automfm_hpc.store import TrialStore
 
 

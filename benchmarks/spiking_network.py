@@ -28,8 +28,9 @@ from automfm_hpc.experiment import working_experiment
 from automfm_hpc.network import Network
 from automfm_hpc.pools import open_pool
 from automfm_hpc.protocols import constant
+from automfm_hpc.run_folder import Run
 from automfm_hpc.spiking import run_trial
-from automfm_hpc.stages import Run, spike
+from automfm_hpc.stages import spike
 
 
 def log(text: str) -> None:

@@ -21,8 +21,9 @@ from scipy.ndimage import gaussian_filter1d
 from automfm_hpc.experiment import BIN, Experiment, Trial, record
 from automfm_hpc.presynaptic import statistics_of
 from automfm_hpc.protocols import Protocol
+from automfm_hpc.run_folder import Run
 from automfm_hpc.spikes import Spikes, activity
-from automfm_hpc.stages import Run, prepare_nest
+from automfm_hpc.stages import prepare_nest
 from automfm_hpc.swings import Heard, follow_courses, with_run_up
 from automfm_hpc.validate import fourier, lag_of
 

@@ -18,8 +18,8 @@ import numpy as np
 from automfm_hpc import MeanField
 from automfm_hpc.plan import Grid, Plan, Task
 from automfm_hpc.provenance import seed_for
+from automfm_hpc.run_folder import Run
 from automfm_hpc.simulate import simulate_chunk
-from automfm_hpc.stages import Run
 
 
 def new_points(plan: Plan, population: str, n: int, budget: float, seed: int) -> dict[str, np.ndarray]:

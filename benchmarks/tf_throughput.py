@@ -24,8 +24,8 @@ from automfm_hpc.nest_models import compile_module, install
 from automfm_hpc.plan import Plan, Sampling
 from automfm_hpc.presynaptic import PresynapticStatistics, statistics_of
 from automfm_hpc.remap import Cell
+from automfm_hpc.run_folder import Run
 from automfm_hpc.simulate import CellInputs, draw_inputs, drive_cells, reset_kernel, simulate_chunk
-from automfm_hpc.stages import Run
 
 MOSSY = 20.0  # Hz
 BAR = 800.0  # simulated neuron-seconds per CPU second, Poisson inputs

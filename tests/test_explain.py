@@ -20,8 +20,8 @@ from automfm_hpc.pools import Serial
 from automfm_hpc.protocols import constant
 from automfm_hpc.rate_models import RateModel
 from automfm_hpc.remap import remap
+from automfm_hpc.run_folder import Run
 from automfm_hpc.rungs import RECORDED, RUNGS, Sampling, choose, climb, make_sources, restricted
-from automfm_hpc.stages import Run
 from automfm_hpc.store import write_model
 from automfm_hpc.trains import handed_on, summed
 from automfm_hpc.wiring import draw_wiring

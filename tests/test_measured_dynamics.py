@@ -16,7 +16,7 @@ from automfm_hpc.errors import MeanFieldError, SimulationError, StoreError
 from automfm_hpc.measured_dynamics import measure_dynamics, table
 from automfm_hpc.plan import make_plan
 from automfm_hpc.pools import Serial
-from automfm_hpc.stages import Run
+from automfm_hpc.run_folder import Run
 from automfm_hpc.store import ResponseStore
 
 FILE = Path(__file__).parent / "data" / "two_cells.yaml"

@@ -12,7 +12,7 @@ from automfm_hpc import MeanField, Network, stages
 from automfm_hpc.lif import firing_rate
 from automfm_hpc.plan import make_plan
 from automfm_hpc.pools import Serial
-from automfm_hpc.stages import Run
+from automfm_hpc.run_folder import Run
 from automfm_hpc.store import RateStore
 
 

@@ -11,13 +11,11 @@ from pathlib import Path
 import pytest
 
 from automfm_hpc.errors import SimulationError, UsageError
+from automfm_hpc.launchers import Launcher, launcher, scrub_launcher_environment
 from automfm_hpc.pools import (
-    Launcher,
     Serial,
-    launcher,
     map_tasks,
     open_pool,
-    scrub_launcher_environment,
 )
 from automfm_hpc.progress import progress
 from automfm_hpc.threads import limit_threads

@@ -124,13 +124,14 @@ def test_own_cells_are_sampled_like_drawn_ones():
     """A population that consists of 60 cells: the mean is that of those 60."""
     from dataclasses import replace
 
-    from automfm_hpc.simulate import NOTHING_KNOWN, _round, _Tally
+    from automfm_hpc.simulate import NOTHING_KNOWN, _round
+    from automfm_hpc.tally import Tally
 
     drawn = CELLS["GoC"]
     own = draw_inputs(drawn, 60, np.random.default_rng(4))
     cell, point = replace(drawn, real=own), np.array([[20.0, 24.0, 11.4]])
     plain = drive_cells(cell, own.of(np.tile(np.arange(60), 5)), np.tile(point, (300, 1)), Sampling(), 8).rate
-    tallies = [_Tally(cell)]
+    tallies = [Tally(cell)]
     _round(cell, Sampling(), point, tallies, np.array([64]), 3, None, NOTHING_KNOWN)
     rate, error = tallies[0].rate()
     cells = plain.reshape(5, 60)

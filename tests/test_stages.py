@@ -14,7 +14,7 @@ from automfm_hpc import MeanField, Network, stages
 from automfm_hpc.errors import AutomfmError, FitError, MeanFieldError, PlanError, SimulationError, StoreError
 from automfm_hpc.plan import Plan, make_plan
 from automfm_hpc.pools import Serial
-from automfm_hpc.stages import Run
+from automfm_hpc.run_folder import Run, on_root
 from automfm_hpc.store import VARIABLES, RateStore
 from automfm_hpc.variants import change_value
 
@@ -243,6 +243,6 @@ def _described(comparison):
 
 
 def test_a_failure_on_rank_0_is_everybodys():
-    with pytest.raises(AutomfmError, match="here: something"), stages.on_root(Serial()) as root:
+    with pytest.raises(AutomfmError, match="here: something"), on_root(Serial()) as root:
         assert root
         raise AutomfmError("something", where="here")

@@ -27,8 +27,8 @@ from automfm_hpc.pools import Serial
 from automfm_hpc.presynaptic import PresynapticStatistics
 from automfm_hpc.rate_models import RateModel
 from automfm_hpc.remap import Cell, Channel
+from automfm_hpc.run_folder import Run
 from automfm_hpc.spikes import activity, smooth
-from automfm_hpc.stages import Run
 from automfm_hpc.swing_fit import FASTEST_SWING, PASSED, UNHEARD, Course, fastest_heard, fit_swing
 from automfm_hpc.swings import Heard, follow_courses, recorded_courses, with_run_up
 

@@ -19,7 +19,7 @@ from automfm_hpc.plan import make_plan
 from automfm_hpc.pools import Serial
 from automfm_hpc.protocols import KINDS, Protocol
 from automfm_hpc.rate_models import RateModel
-from automfm_hpc.stages import Run
+from automfm_hpc.run_folder import Run
 from automfm_hpc.store import TrialStore, read_model, write_model
 from automfm_hpc.validate import Tolerance
 from automfm_hpc.validation import (

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from automfm_hpc.pools import Serial, map_tasks, scrub_launcher_environment
+from automfm_hpc.launchers import scrub_launcher_environment
+from automfm_hpc.pools import Serial, map_tasks
 from automfm_hpc.store import VARIABLES, RateStore
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -21,7 +21,8 @@ from conftest import environment
 
 from automfm_hpc import Network
 from automfm_hpc.plan import make_plan
-from automfm_hpc.stages import Run, write_plan
+from automfm_hpc.run_folder import Run
+from automfm_hpc.stages import write_plan
 from automfm_hpc.store import VARIABLES, RateStore
 
 FILE = Path(__file__).parents[1] / "data" / "two_cells.yaml"
