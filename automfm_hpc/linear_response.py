@@ -197,9 +197,7 @@ def unstable_modes(system: System, dynamics: Dynamics | None, rates: FloatArray)
     P = len(J)
     if dynamics is None:
         return int((np.linalg.eigvals(relaxation(system, J)[:P, :P]).real >= 0).sum())
-    slowest = max(float(dynamics.delay.max()), 1.0)  # a delay turns the curve once every 1/delay
-    even = np.arange(1.0, 4000.0) * min(1000.0 / slowest / 16.0, 10.0)
-    f = np.union1d(np.concatenate([[0.0], even]), np.geomspace(1e-3, 1e6, 600))
+    f = _frequencies(dynamics)
     curve = _curve(system, dynamics, rates, J, f)
     for _ in range(_HALVINGS):
         wide = np.flatnonzero(np.abs(np.angle(curve[1:] / curve[:-1])) > _TURN)
@@ -211,7 +209,25 @@ def unstable_modes(system: System, dynamics: Dynamics | None, rates: FloatArray)
                          where="linear response", remedy="Take a slightly different drive.")
 
 
-def _curve(system: System, dynamics: Dynamics, rates: FloatArray, J: FloatArray, f: FloatArray) -> ComplexArray:
+def marginal_frequency(system: System, dynamics: Dynamics | None, rates: FloatArray) -> float:
+    """Frequency (Hz) at which the loop at rates (M,) is nearest to sustaining an oscillation: |det(I - L)| is least."""
+    f = _frequencies(dynamics)
+    return float(f[np.abs(_curve(system, dynamics, rates, slopes(system, rates), f)).argmin()])
+
+
+def loop_determinant(system: System, dynamics: Dynamics | None, rates: FloatArray, frequency: float) -> complex:
+    """det(I - L) at rates (M,) and a frequency (Hz): 0 where a mode neither grows nor decays."""
+    return complex(_curve(system, dynamics, rates, slopes(system, rates), np.array([frequency]))[0])
+
+
+def _frequencies(dynamics: Dynamics | None) -> FloatArray:
+    """From 0 on, fine enough to begin with: a delay turns the curve once every 1/delay."""
+    slowest = 1.0 if dynamics is None else max(float(dynamics.delay.max()), 1.0)
+    even = np.arange(1.0, 4000.0) * min(1000.0 / slowest / 16.0, 10.0)
+    return np.union1d(np.concatenate([[0.0], even]), np.geomspace(1e-3, 1e6, 600))
+
+
+def _curve(system: System, dynamics: Dynamics | None, rates: FloatArray, J: FloatArray, f: FloatArray) -> ComplexArray:
     """det(I - L) at frequencies f."""
     filtering = Filtering.of(system, dynamics, f)
     return np.asarray(np.linalg.det(np.eye(len(J)) - loop(filtering, filtering.coupling(rates, J))), complex)

@@ -1,6 +1,6 @@
 """Power of the populations' activities at one of a run's constant drives: network and realizations of the mean field.
 
-    python benchmarks/rhythm.py RUN --drive 9.6 [--band 20] [--populations FS] [--json]
+    python benchmarks/rhythm.py RUN --drive 9.6 [--band 20] [--between 12 60] [--populations FS] [--json]
 
 Welch's estimate of the trials that the run was planned from (1 ms bins, Hz^2 per kHz, one-sided); `--drive` picks the
 working point whose first input has this rate.
@@ -21,11 +21,21 @@ from automfm_hpc.run_folder import Run
 from automfm_hpc.store import TrialStore
 
 
+def rhythm(courses: np.ndarray, between: tuple[float, float]) -> float:
+    """Mean frequency (Hz) in a band, weighed with the square of the power, of activities (n_trial, n_bin)."""
+    power = np.mean(np.abs(np.fft.rfft((courses - courses.mean(axis=1, keepdims=True)) * np.hanning(courses.shape[1])))
+                    ** 2, axis=0)  # fmt: skip
+    f = np.fft.rfftfreq(courses.shape[1], BIN / 1000.0)
+    weight = power**2 * (f >= between[0]) * (f <= between[1])
+    return float(f @ weight / weight.sum())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--drive", type=float, required=True, help="Hz")
     parser.add_argument("--band", type=float, default=20.0, help="Hz")
+    parser.add_argument("--between", type=float, nargs=2, default=(5.0, 400.0), help="Hz, where a rhythm is looked for")
     parser.add_argument("--populations", nargs="+")
     parser.add_argument("--json", action="store_true")
     a = parser.parse_args()
@@ -45,10 +55,12 @@ def main() -> None:
         (f, network), (_, field) = (welch(x.values, 1000.0 / BIN, nperseg=per_segment) for x in both)
         rows[name] = {"frequency_Hz": f[1:].tolist(), "network": (1000.0 * network.mean(axis=0)[1:]).tolist(),
                       "mean_field": (1000.0 * field.mean(axis=0)[1:]).tolist(),
-                      "sd_Hz": [float(np.std(x.values, axis=1).mean()) for x in both]}
+                      "sd_Hz": [float(np.std(x.values, axis=1).mean()) for x in both],
+                      "rhythm_Hz": [rhythm(x.values, tuple(a.between)) for x in both]}
         if not a.json:
-            sd = rows[name]["sd_Hz"]
-            print(f"{name}: standard deviation {sd[0]:.2f} Hz, mean field {sd[1]:.2f} Hz")
+            sd, at = rows[name]["sd_Hz"], rows[name]["rhythm_Hz"]
+            print(f"{name}: standard deviation {sd[0]:.2f} Hz, mean field {sd[1]:.2f} Hz; "
+                  f"rhythm at {at[0]:.1f} Hz, mean field {at[1]:.1f} Hz")
             for row in zip(*(rows[name][key][::2] for key in ("frequency_Hz", "network", "mean_field")), strict=True):
                 print(f"{row[0]:8.0f} Hz {row[1]:10.1f} {row[2]:10.1f}")
     if a.json:

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 
 from automfm_hpc.continuation import continue_family
+from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.errors import MeanFieldError
 from automfm_hpc.mean_field import MeanField
 from automfm_hpc.rate_models import RateModel
@@ -131,3 +133,66 @@ def test_what_cannot_be_meant_is_refused():
         bistable().continuation("y", 0.0, 10.0)
     with pytest.raises(MeanFieldError, match="two different values"):
         bistable().continuation("x", 5.0, 5.0)
+
+
+def with_delay(model, delay):
+    """The same, its first axis heard after `delay` (ms)."""
+    n = sum(len(tf.axes) for tf in model.transfer_functions)
+    late = np.zeros(n)
+    late[0] = delay
+    return replace(model, dynamics=Dynamics(np.arange(n), np.ones(n), late, np.zeros(n), np.zeros(n, int)))
+
+
+def self_inhibiting(delay, weight=-0.15):
+    tf = RateModel("I", ("I", "x"), np.array([[0.0, 120.0], [0.0, 200.0]]), np.array([weight, 0.1]), -1.0, "logistic",
+                   TOP)  # fmt: skip
+    return with_delay(MeanField(("I",), ("x",), (tf,), np.array([np.inf, np.inf]), T), delay)
+
+
+def test_delayed_inhibition_oscillates_where_the_closed_form_says():
+    """1 + a exp(-i w d)/(1 + i w T) = 0, a = -dF/dnu: w d + atan(w T) = pi and a = sqrt(1 + w^2 T^2)."""
+    delay, weight = 3.0, -0.15
+    w = brentq(lambda w: w * delay + np.arctan(w * T) - np.pi, 0.1, 1.0)
+    p = 0.5 * (1.0 + np.array([-1.0, 1.0]) * np.sqrt(1.0 - 4.0 * np.hypot(1.0, w * T) / (-weight * TOP)))
+    inputs = (np.log(p / (1.0 - p)) + 1.0 - weight * TOP * p) / 0.1
+    model = self_inhibiting(delay, weight)
+    found = model.continuation("x", 0.0, 200.0)
+    hopf = found.isel(point=found.label.values == "Hopf")
+    np.testing.assert_allclose(hopf.parameter, inputs, rtol=1e-6)
+    np.testing.assert_allclose(hopf.rate[:, 0], TOP * p, rtol=1e-6)
+    np.testing.assert_allclose(hopf.frequency, 1000.0 * w / (2.0 * np.pi), rtol=1e-6)
+    between = (found.parameter.values > inputs[0]) & (found.parameter.values < inputs[1]) & (found.label.values == "")
+    np.testing.assert_array_equal(found.growing.values[found.label.values == ""], 2 * between[found.label.values == ""])
+    np.testing.assert_array_equal(found.stable.values[found.label.values == ""], ~between[found.label.values == ""])
+    assert model.continuation("x", 0.0, 200.0, dynamics=False).stable.values.all()  # at once it would only damp
+    late = model.solve({"x": float(inputs.mean())}, 1.0, order=1, initial=[40.0]).rate.sel(time=slice(0.5, None))
+    assert float(np.ptp(late.values)) > 5.0
+    calm = model.solve({"x": 0.8 * float(inputs[0])}, 1.0, order=1, initial=[20.0]).rate.sel(time=slice(0.5, None))
+    assert float(np.ptp(calm.values)) < 0.1
+
+
+def test_with_dynamics_too_a_fold_is_where_one_mode_begins_to_grow():
+    """A short delay moves neither the folds nor the modes that grow between them, whatever the step."""
+    bare = bistable().continuation("x", 0.0, 50.0)
+    for step in (0.02, 0.1):
+        found = with_delay(bistable(), 1.0).continuation("x", 0.0, 50.0, step=step)
+        folds = found.isel(point=found.label.values == "fold").sortby("parameter")
+        np.testing.assert_allclose(folds.parameter, np.sort(folds_of_bistable()[1]), rtol=1e-6)
+        assert not (found.label.values == "Hopf").any() and np.isnan(found.frequency.values).all()
+        ordinary = found.isel(point=found.label.values == "")
+        assert set(ordinary.growing.values) == {0, 1}
+        between = (ordinary.rate[:, 0] > folds.rate[:, 0].min()) & (ordinary.rate[:, 0] < folds.rate[:, 0].max())
+        np.testing.assert_array_equal(ordinary.growing, between.astype(int))
+    assert set(bare.growing.values[bare.label.values == ""]) == {0, 1}
+
+
+def test_late_excitation_oscillates_on_the_branch_that_is_unstable_already():
+    """1 - a exp(-i w d)/(1 + i w T) = 0 has solutions beyond w = 0 where a > 1: pairs join the mode of the fold."""
+    delay = 40.0
+    w = brentq(lambda w: w * delay + np.arctan(w * T) - 2.0 * np.pi, 0.05, 0.3)
+    p = 0.5 * (1.0 - np.sqrt(1.0 - 4.0 * np.hypot(1.0, w * T) / (0.06 * TOP)))
+    found = with_delay(bistable(), delay).continuation("x", 0.0, 50.0, step=0.1)
+    hopf = found.isel(point=(found.label.values == "Hopf") & (np.abs(found.frequency.values - 500.0 * w / np.pi) < 0.1))
+    assert hopf.sizes["point"] == 2 and found.growing.max() >= 3
+    np.testing.assert_allclose(np.sort(hopf.rate[:, 0]), [TOP * p, TOP * (1.0 - p)], rtol=1e-6)
+    np.testing.assert_allclose(hopf.frequency, 1000.0 * w / (2.0 * np.pi), rtol=1e-6)
