@@ -14,21 +14,19 @@ bisection along the branch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import root
 
 from automfm_hpc import fixed_points
+from automfm_hpc.bifurcations import special_points
+from automfm_hpc.branches import END, Model, Point, Problem, corrected, growing_if_known, point_at
 from automfm_hpc.drive import tabulate
-from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.errors import MeanFieldError, suggest
-from automfm_hpc.linear_response import loop_determinant, marginal_frequency, unstable_modes
-from automfm_hpc.response import System, respond
+from automfm_hpc.response import System
 
 if TYPE_CHECKING:
     import xarray
@@ -36,55 +34,8 @@ if TYPE_CHECKING:
     from automfm_hpc.mean_field import MeanField
 
 FloatArray = NDArray[np.float64]
-ORDINARY, FOLD, HOPF, END = "", "fold", "Hopf", "end"
-_TOLERANCE, _ITERATIONS, _BISECTIONS = 1e-10, 12, 60
 _GROW, _SHRINK, _EASY, _SMALLEST = 1.5, 0.5, 4, 1e-7  # of the step; iterations that were easy
-_DIFFERENCE = 1e-6  # of the parameter's range
-_REAL = 1e-6  # 1/ms: a pair with a smaller imaginary part is not complex
-_APART = 2.0**-12  # of a step: nearer changes of the number of growing modes are one
-
-
-class Model(NamedTuple):
-    """A model at one value of the parameter: its equations, the rates (Hz) of all inputs, and dynamics, if any."""
-
-    system: System
-    inputs: FloatArray
-    dynamics: Dynamics | None
-
-
-class Problem(NamedTuple):
-    """F(nu, p) - nu = 0; unknowns are scaled to about 1."""
-
-    at: Callable[[float], Model]  # the model at a parameter
-    column: int  # of J, of the input that is the parameter; -1: another parameter
-    scale: FloatArray  # (P + 1,) Hz, then in units of the parameter
-    start: float
-    stop: float
-
-
-@dataclass(frozen=True)
-class Point:
-    """One point of a branch.
-
-    Parameters
-    ----------
-    x, tangent : (P + 1,) array
-        Scaled rates and parameter; unit vector.
-    eigenvalues : (P,) array of complex
-        Of (J - I)/T (1/ms), largest real part first.
-    growing : int
-        Modes that grow, with dynamics if there are any.
-    label : str
-    frequency : float
-        Of a Hopf bifurcation (Hz), else NaN.
-    """
-
-    x: FloatArray
-    tangent: FloatArray
-    eigenvalues: NDArray[np.complex128]
-    growing: int
-    label: str = ORDINARY
-    frequency: float = float("nan")
+_BEFORE = 0.9  # of a step that ends on a bifurcation, where growing modes cannot be counted
 
 
 def continue_input(
@@ -183,77 +134,6 @@ def _passes(branch: list[Point], x: FloatArray) -> bool:
     return any(np.abs(point.x - x).max() < 1e-6 for point in (branch[0], branch[-1])) if branch else False
 
 
-# -- the curve ---------------------------------------------------------------------------------------------------
-
-
-def _mismatch(problem: Problem, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """F - nu (P,) and its derivatives (P, P + 1), scaled; F is continued where it is negative or above 1/T."""
-    values = x * problem.scale
-    F, J = _driven(problem, values[:-1], float(values[-1]))
-    P = F.size
-    if problem.column >= 0:
-        by_parameter = J[:, problem.column]
-    else:
-        d = _DIFFERENCE * problem.scale[-1]
-        ahead, behind = (_driven(problem, values[:-1], float(values[-1]) + e)[0] for e in (d, -d))
-        by_parameter = (ahead - behind) / (2.0 * d)
-    slope = np.column_stack([J[:, :P] - np.eye(P), by_parameter])
-    return (F - values[:-1]) / problem.scale[:-1], slope * problem.scale / problem.scale[:-1, None]
-
-
-def _driven(problem: Problem, rates: FloatArray, parameter: float) -> tuple[FloatArray, FloatArray]:
-    system, inputs, _ = problem.at(parameter)
-    state = np.concatenate([rates, inputs])
-    F, J, _ = respond(system, state, np.zeros((state.size, state.size)))
-    return F, J
-
-
-def _tangent(slope: FloatArray, along: FloatArray) -> FloatArray:
-    """Unit vector of the kernel of the slope (P, P + 1), in the direction of `along`."""
-    vector = np.linalg.svd(slope)[2][-1]
-    return np.asarray(vector * (1.0 if vector @ along >= 0 else -1.0))
-
-
-def _corrected(problem: Problem, guess: FloatArray, normal: FloatArray) -> tuple[FloatArray, int] | None:
-    """The point of the curve in the hyperplane through `guess` across `normal`, and iterations; None: not found."""
-    x = guess.copy()
-    for iteration in range(_ITERATIONS):
-        wrong, slope = _mismatch(problem, x)
-        if not (np.isfinite(wrong).all() and np.isfinite(slope).all()):
-            return None
-        residual = np.append(wrong, normal @ (x - guess))
-        if np.abs(residual).max() < _TOLERANCE:
-            return x, iteration
-        try:
-            x = x - np.linalg.solve(np.vstack([slope, normal]), residual)
-        except np.linalg.LinAlgError:
-            return None
-    return None
-
-
-def _point(problem: Problem, x: FloatArray, along: FloatArray, label: str = ORDINARY,
-           growing: int | None = None) -> Point:
-    """The point of a branch at x, its tangent in the direction of `along`; `growing`: if it need not be counted."""
-    _, slope = _mismatch(problem, x)
-    P, model = x.size - 1, problem.at(float(x[-1] * problem.scale[-1]))
-    J = slope[:, :P] * problem.scale[:-1, None] / problem.scale[:-1]  # J - I
-    values = np.linalg.eigvals(J / model.system.T[:P, None]).astype(complex)
-    if growing is None:
-        growing = int((values.real >= 0).sum()) if model.dynamics is None else _growing(problem, x)
-    return Point(x, _tangent(slope, along), values[np.lexsort((-values.imag, -values.real))], growing, label)
-
-
-def _at(problem: Problem, x: FloatArray) -> tuple[System, Dynamics | None, FloatArray]:
-    """Equations, dynamics and rates (M,) of populations and inputs (Hz) at x."""
-    values = x * problem.scale
-    system, inputs, dynamics = problem.at(float(values[-1]))
-    return system, dynamics, np.concatenate([values[:-1], inputs])
-
-
-def _growing(problem: Problem, x: FloatArray) -> int:
-    return unstable_modes(*_at(problem, x))
-
-
 def _branch(
     problem: Problem, x: FloatArray, sign: float, longest: float, most: int, warnings: list[str], P: int
 ) -> list[Point]:
@@ -261,25 +141,27 @@ def _branch(
     low, high = sorted((problem.start / problem.scale[-1], problem.stop / problem.scale[-1]))
     along = np.zeros(P + 1)
     along[-1] = sign
-    points = [_point(problem, x, along, END)]
+    points = [point_at(problem, x, along, END)]
     h = 0.1 * longest
     while len(points) < most:
         last = points[-1]
-        found = _corrected(problem, last.x + h * last.tangent, last.tangent)
-        if found is not None:
-            new = _point(problem, found[0], last.tangent)
-        if found is None or new.tangent @ last.tangent < 0.9 or np.abs(new.x - last.x).max() > 2.0 * h:
-            h *= _SHRINK
+        found = corrected(problem, last.x + h * last.tangent, last.tangent)
+        new = None if found is None else point_at(problem, found[0], last.tangent, growing=0)
+        far = new is None or new.tangent @ last.tangent < 0.9 or np.abs(new.x - last.x).max() > 2.0 * h
+        growing = None if far or new is None else growing_if_known(problem, new.x)
+        if found is None or new is None or growing is None:
+            h *= _SHRINK if far else _BEFORE
             if h < _SMALLEST:
                 rates = ", ".join(f"{v:.4g}" for v in last.x[:-1] * problem.scale[:-1])
                 warnings.append(f"a branch could not be followed beyond {last.x[-1] * problem.scale[-1]:.6g} at rates "
                                 f"{rates} Hz")
                 return points
             continue
+        new = replace(new, growing=growing)
         if not low <= new.x[-1] <= high:
-            points += [*_special(problem, last, end := _at_end(problem, last, new, low, high)), end]
+            points += [*special_points(problem, last, end := _at_end(problem, last, new, low, high)), end]
             return points
-        points += [*_special(problem, last, new), new]
+        points += [*special_points(problem, last, new), new]
         h = min(longest, h * _GROW) if found[1] <= _EASY else h
     warnings.append(f"a branch was left after {most} points")
     return points
@@ -293,109 +175,8 @@ def _at_end(problem: Problem, last: Point, new: Point, low: float, high: float) 
     part = (end - last.x[-1]) / (new.x[-1] - last.x[-1])
     guess = last.x + part * (new.x - last.x)
     guess[-1] = end
-    found = _corrected(problem, guess, normal)
-    return _point(problem, guess if found is None else found[0], last.tangent, END)
-
-
-# -- special points ----------------------------------------------------------------------------------------------
-
-
-def _fold(point: Point) -> float:
-    return float(point.tangent[-1])
-
-
-def _hopf(order: int, point: Point) -> float:
-    """Real part of the complex pair number `order`; NaN where there are not so many."""
-    pairs = _pairs(point)
-    return float(pairs[order].real) if order < pairs.size else float("nan")
-
-
-def _pairs(point: Point) -> NDArray[np.complex128]:
-    return point.eigenvalues[point.eigenvalues.imag > _REAL]
-
-
-def _special(problem: Problem, a: Point, b: Point) -> Iterator[Point]:
-    """Folds and Hopf bifurcations between two neighbours, in their order along the branch."""
-    tests: list[tuple[str, Callable[[Point], float]]] = [(FOLD, _fold)]
-    found: list[Point] = []
-    if _at(problem, a.x)[1] is None:
-        tests += [(HOPF, partial(_hopf, k)) for k in range(min(_pairs(a).size, _pairs(b).size))]
-    else:
-        found += _oscillating(problem, a, b)
-    for label, test in tests:
-        if test(a) * test(b) < 0.0:
-            point = _located(problem, a, b, test, label)
-            if point is not None:
-                found.append(point)
-    found.sort(key=lambda point: float((point.x - a.x) @ a.tangent))
-    yield from found
-
-
-def _located(problem: Problem, a: Point, b: Point, test: Callable[[Point], float], label: str) -> Point | None:
-    """The zero of a test function between two points, by bisection along the chord."""
-    chord = b.x - a.x
-    low, high, value = 0.0, 1.0, test(a)
-    point = None
-    for _ in range(_BISECTIONS):
-        middle = 0.5 * (low + high)
-        found = _corrected(problem, a.x + middle * chord, chord / np.linalg.norm(chord))
-        if found is None:
-            return None
-        point = _point(problem, found[0], a.tangent, label, a.growing)
-        here = test(point)
-        if not np.isfinite(here):
-            return None
-        low, high = (middle, high) if here * value > 0.0 else (low, middle)
-        if high - low < 1e-12:
-            break
-    if point is not None and label == HOPF:
-        pairs = _pairs(point)
-        return replace(point, frequency=1000.0 * float(pairs[np.abs(pairs.real).argmin()].imag) / (2.0 * np.pi))
-    return point
-
-
-def _oscillating(problem: Problem, a: Point, b: Point) -> Iterator[Point]:
-    """Hopf bifurcations between two neighbours of a model with dynamics."""
-    chord = b.x - a.x
-
-    def between(part: float) -> FloatArray | None:
-        found = _corrected(problem, a.x + part * chord, chord / np.linalg.norm(chord))
-        return None if found is None else found[0]
-
-    def changes(low: float, before: int, high: float, after: int) -> Iterator[tuple[float, float, int, int]]:
-        if before != after:
-            middle = 0.5 * (low + high)
-            here = _growing_if_known(problem, between(middle)) if high - low > _APART else None
-            if here is None:
-                yield low, high, before, after
-            else:
-                yield from changes(low, before, middle, here)
-                yield from changes(middle, here, high, after)
-
-    for low, high, before, after in changes(0.0, a.growing, 1.0, b.growing):
-        middle = between(0.5 * (low + high))
-        if (after - before) % 2 == 0 and middle is not None:  # one mode alone changes at a fold
-            first = marginal_frequency(*_at(problem, middle))
-
-            def wrong(u: FloatArray, low: float = low, high: float = high, first: float = first) -> tuple[float, float]:
-                x = between(low + float(u[0]) * (high - low))
-                value = 1.0 + 1.0j if x is None else loop_determinant(*_at(problem, x), frequency=first * float(u[1]))
-                return value.real, value.imag
-
-            found = root(wrong, [0.5, 1.0], tol=1e-12)
-            good = found.success and -1.0 < found.x[0] < 2.0 and found.x[1] > 0.0
-            part, times = found.x if good else (0.5, 1.0)
-            x = between(low + float(part) * (high - low))
-            if x is not None:
-                yield replace(_point(problem, x, a.tangent, HOPF, before), frequency=first * float(times))
-
-
-def _growing_if_known(problem: Problem, x: FloatArray | None) -> int | None:
-    """Modes that grow at x; None if there is no such point, or one mode neither grows nor decays."""
-    try:
-        return None if x is None else _growing(problem, x)
-    except MeanFieldError:
-        return None
+    found = corrected(problem, guess, normal)
+    return point_at(problem, guess if found is None else found[0], last.tangent, END)
 
 
 def _dataset(
