@@ -1,6 +1,6 @@
 """Which equations follow isolated cells under a network's swings: laws of lag and adaptation, fitted and held out.
 
-    python benchmarks/response_laws.py runs/cerebellum [--populations GoC GrC] [--json]
+    python benchmarks/response_laws.py runs/cerebellum [--populations GoC GrC] [--laws logarithm sided] [--json]
 
 Every law has numbers at each working point, which are fitted to the isolated cells of all draws of the network but the
 last, all working points together, with the stepping that the model would have; it is scored on the last draw (R2 of the
@@ -13,6 +13,7 @@ leading). The laws:
                 of it)
     power       lag of the logarithm, adaptation as a power of the ratio
     second      lag of the logarithm, and a second recent rate with a time constant of its own
+    sided       lag of the logarithm, another one where it rises than where it falls
 """
 
 from __future__ import annotations
@@ -36,11 +37,14 @@ from automfm_hpc.run_folder import Run
 from automfm_hpc.spikes import smooth
 from automfm_hpc.swing_fit import KERNEL, STEP, alone, arriving_rates, chance_of
 
-LAWS = {"momentary": 0, "rate": 1, "logarithm": 2, "power": 3, "second": 4}
-LAG, RHO, SLOW, SECOND_RHO, SECOND_SLOW, SIDES = range(6)  # rows of a table; then sensitivities to rises, to falls
-PRIOR = (0.5, 0.5, 0.5, 0.5, 0.7)
+LAWS = {"momentary": 0, "rate": 1, "logarithm": 2, "power": 3, "second": 4, "sided": 5}
+# Rows of a table; then sensitivities to rises, to falls. LAG: of falls, where that of rises is another.
+LAG, RHO, SLOW, SECOND_RHO, SECOND_SLOW, RISING, SIDES = range(7)
+OF_ONE_LAW = {SECOND_RHO: "second", SECOND_SLOW: "second", RISING: "sided"}
+PRIOR = (0.5, 0.5, 0.5, 0.5, 0.7, 0.5)
 PRIOR_SIDES, PRIOR_INPUT = 0.25, 0.03
-LOW, HIGH = (np.log(0.05), -0.9, np.log(3.0), -5.0, np.log(3.0)), (np.log(20.0), 8.0, np.log(600.0), 8.0, np.log(1e3))
+LOW = (np.log(0.05), -0.9, np.log(3.0), -5.0, np.log(3.0), np.log(0.05))
+HIGH = (np.log(20.0), 8.0, np.log(600.0), 8.0, np.log(1e3), np.log(20.0))
 
 
 class Data(NamedTuple):
@@ -90,6 +94,8 @@ def step_law(one: System, law: int, knots: np.ndarray, table: np.ndarray, arrivi
             m += (min(max(aim, 0.0), FASTEST) - m) * lag
             nu += (0.5 * (old + m) - nu) * lag
         else:
+            if law == 5 and np.log(f + q) > second:
+                lag = 1.0 - np.exp(-2.0 * h / np.exp(between(table[RISING], low, high, part)))
             old = first
             first += (np.log(f + q) - first) * lag
             second += (0.5 * (old + first) - second) * lag
@@ -129,7 +135,7 @@ def load(run: Run, name: str) -> tuple[Data, np.ndarray, np.ndarray]:
     at = [np.interp(knots, known.knots[i], row) for row in
           (np.log(known.lag[i]), known.adaptation[i] - 1.0, np.log(known.slow[i]), *known.sensitivity[0, first:last],
            *known.sensitivity[1, first:last])]  # fmt: skip
-    table = np.stack([*at[:3], 0.0 * knots, np.full(knots.size, np.log(12.0)), *at[3:]])
+    table = np.stack([*at[:3], 0.0 * knots, np.full(knots.size, np.log(12.0)), at[0], *at[3:]])
     of_input = model.system.axes[first:last] >= len(model.populations)
     return Data(alone(model.system, i), arriving, target, of_input), knots, table
 
@@ -142,7 +148,7 @@ def course_of(data: Data, law: int, knots: np.ndarray, table: np.ndarray, key: t
 
 def fitted(data: Data, law: int, knots: np.ndarray, start: np.ndarray, keys: list[tuple[int, int]]) -> np.ndarray:
     """The table that follows the courses of some draws best."""
-    rows = [r for r in range(len(start)) if law == LAWS["second"] or r not in (SECOND_RHO, SECOND_SLOW)]
+    rows = [r for r in range(len(start)) if LAWS.get(OF_ONE_LAW.get(r, ""), law) == law]
     sides = np.where(np.tile(data.of_input, 2), PRIOR_INPUT, PRIOR_SIDES)
     known_to = np.concatenate([PRIOR, sides])[rows, None] * np.ones(knots.size)
     width = 2.0 * np.sqrt(np.pi) * KERNEL / BIN
@@ -182,13 +188,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--populations", nargs="+", help="default: all")
+    parser.add_argument("--laws", nargs="+", choices=list(LAWS), default=list(LAWS))
     parser.add_argument("--json", action="store_true")
     a = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for name in a.populations or MeanField.load(a.run).populations:
         data, knots, start = load(Run(a.run), name)
         last = max(s for _, s in data.target)
-        for title, law in LAWS.items():
+        for title in a.laws:
+            law = LAWS[title]
             table = fitted(data, law, knots, start, [key for key in data.target if key[1] < last])
             for k in range(knots.size):
                 course = course_of(data, law, knots, table, (k, last))
