@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import root
 
-from automfm_hpc.branches import Point, Problem, corrected, growing_if_known, model_at, point_at
+from automfm_hpc.branches import Point, Problem, between, growing_if_known, model_at, point_at
 from automfm_hpc.linear_response import loop_determinant, marginal_frequency
 
 FloatArray = NDArray[np.float64]
@@ -53,15 +53,14 @@ def special_points(problem: Problem, a: Point, b: Point) -> Iterator[Point]:
 
 def _located(problem: Problem, a: Point, b: Point, test: Callable[[Point], float], label: str) -> Point | None:
     """The zero of a test function between two points, by bisection along the chord."""
-    chord = b.x - a.x
     low, high, value = 0.0, 1.0, test(a)
     point = None
     for _ in range(_BISECTIONS):
         middle = 0.5 * (low + high)
-        found = corrected(problem, a.x + middle * chord, chord / np.linalg.norm(chord))
-        if found is None:
+        x = between(problem, a, b, middle)
+        if x is None:
             return None
-        point = point_at(problem, found[0], a.tangent, label, a.growing)
+        point = point_at(problem, x, a.tangent, label, a.growing)
         here = test(point)
         if not np.isfinite(here):
             return None
@@ -76,37 +75,49 @@ def _located(problem: Problem, a: Point, b: Point, test: Callable[[Point], float
 
 def _oscillating(problem: Problem, a: Point, b: Point) -> Iterator[Point]:
     """Hopf bifurcations between two neighbours of a model with dynamics."""
-    chord = b.x - a.x
+    for low, high, before, after in _changes(problem, a, b, (0.0, a.growing), (1.0, b.growing)):
+        # One mode alone changes at a fold.
+        point = _marginal(problem, a, b, low, high, before) if (after - before) % 2 == 0 else None
+        if point is not None:
+            yield point
 
-    def between(part: float) -> FloatArray | None:
-        found = corrected(problem, a.x + part * chord, chord / np.linalg.norm(chord))
-        return None if found is None else found[0]
 
-    def changes(low: float, before: int, high: float, after: int) -> Iterator[tuple[float, float, int, int]]:
-        if before != after:
-            middle = 0.5 * (low + high)
-            here = growing_if_known(problem, between(middle)) if high - low > _APART else None
-            if here is None:
-                yield low, high, before, after
-            else:
-                yield from changes(low, before, middle, here)
-                yield from changes(middle, here, high, after)
+def _changes(problem: Problem, a: Point, b: Point, low: tuple[float, int],
+             high: tuple[float, int]) -> Iterator[tuple[float, float, int, int]]:
+    """Parts of the way from a to b in which the number of growing modes changes, and that number before and after.
 
-    for low, high, before, after in changes(0.0, a.growing, 1.0, b.growing):
-        middle = between(0.5 * (low + high))
-        if (after - before) % 2 == 0 and middle is not None:  # one mode alone changes at a fold
-            first = marginal_frequency(*model_at(problem, middle))
+    `low`, `high`: a part of the way, and the modes that grow there.
+    """
+    if low[1] == high[1]:
+        return
+    middle = 0.5 * (low[0] + high[0])
+    here = growing_if_known(problem, between(problem, a, b, middle)) if high[0] - low[0] > _APART else None
+    if here is None:
+        yield low[0], high[0], low[1], high[1]
+    else:
+        yield from _changes(problem, a, b, low, (middle, here))
+        yield from _changes(problem, a, b, (middle, here), high)
 
-            def wrong(u: FloatArray, low: float = low, high: float = high, first: float = first) -> tuple[float, float]:
-                x = between(low + float(u[0]) * (high - low))
-                if x is None:
-                    return 1.0, 1.0
-                value = loop_determinant(*model_at(problem, x), frequency=first * float(u[1]))
-                return value.real, value.imag
 
-            found = root(wrong, [0.5, 1.0], tol=1e-12)
-            good = found.success and -1.0 < found.x[0] < 2.0 and found.x[1] > 0.0
-            part, times = found.x if good else (0.5, 1.0)
-            x = between(low + float(part) * (high - low))
-            if x is not None:
-                yield replace(point_at(problem, x, a.tangent, HOPF, before), frequency=first * float(times))
+def _marginal(problem: Problem, a: Point, b: Point, low: float, high: float, growing: int) -> Point | None:
+    """The Hopf bifurcation in that part of the way from a to b: where det(I - L) is 0 at some frequency."""
+    middle = between(problem, a, b, 0.5 * (low + high))
+    if middle is None:
+        return None
+    near = marginal_frequency(*model_at(problem, middle))
+
+    def at(part: float) -> FloatArray | None:
+        return between(problem, a, b, low + part * (high - low))
+
+    def wrong(u: FloatArray) -> tuple[float, float]:
+        x = at(float(u[0]))
+        if x is None:
+            return 1.0, 1.0
+        value = loop_determinant(*model_at(problem, x), frequency=near * float(u[1]))
+        return value.real, value.imag
+
+    found = root(wrong, [0.5, 1.0], tol=1e-12)
+    good = found.success and -1.0 < found.x[0] < 2.0 and found.x[1] > 0.0
+    part, times = map(float, found.x if good else (0.5, 1.0))
+    x = at(part)
+    return None if x is None else replace(point_at(problem, x, a.tangent, HOPF, growing), frequency=near * times)

@@ -65,22 +65,21 @@ class Point:
 
 def _mismatch(problem: Problem, x: FloatArray) -> tuple[FloatArray, FloatArray]:
     """F - nu (P,) and its derivatives (P, P + 1), scaled; F is continued where it is negative or above 1/T."""
-    values = x * problem.scale
-    F, J = _driven(problem, values[:-1], float(values[-1]))
+    F, J = _driven(problem, x)
     P = F.size
     if problem.column >= 0:
         by_parameter = J[:, problem.column]
     else:
-        d = _DIFFERENCE * problem.scale[-1]
-        ahead, behind = (_driven(problem, values[:-1], float(values[-1]) + e)[0] for e in (d, -d))
-        by_parameter = (ahead - behind) / (2.0 * d)
+        step = np.append(np.zeros(P), _DIFFERENCE)
+        ahead, behind = (_driven(problem, x + e)[0] for e in (step, -step))
+        by_parameter = (ahead - behind) / (2.0 * _DIFFERENCE * problem.scale[-1])
     slope = np.column_stack([J[:, :P] - np.eye(P), by_parameter])
-    return (F - values[:-1]) / problem.scale[:-1], slope * problem.scale / problem.scale[:-1, None]
+    return F / problem.scale[:-1] - x[:-1], slope * problem.scale / problem.scale[:-1, None]
 
 
-def _driven(problem: Problem, rates: FloatArray, parameter: float) -> tuple[FloatArray, FloatArray]:
-    system, inputs, _ = problem.at(parameter)
-    state = np.concatenate([rates, inputs])
+def _driven(problem: Problem, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """F (Hz) and its derivatives at x."""
+    system, _, state = model_at(problem, x)
     F, J, _ = respond(system, state, np.zeros((state.size, state.size)))
     return F, J
 
@@ -109,15 +108,23 @@ def corrected(problem: Problem, guess: FloatArray, normal: FloatArray) -> tuple[
 
 
 def point_at(problem: Problem, x: FloatArray, along: FloatArray, label: str = ORDINARY,
-           growing: int | None = None) -> Point:
+             growing: int | None = None) -> Point:
     """The point of a branch at x, its tangent in the direction of `along`; `growing`: if it need not be counted."""
     _, slope = _mismatch(problem, x)
-    P, model = x.size - 1, problem.at(float(x[-1] * problem.scale[-1]))
+    system, dynamics, rates = model_at(problem, x)
+    P = x.size - 1
     J = slope[:, :P] * problem.scale[:-1, None] / problem.scale[:-1]  # J - I
-    values = np.linalg.eigvals(J / model.system.T[:P, None]).astype(complex)
+    values = np.linalg.eigvals(J / system.T[:P, None]).astype(complex)
     if growing is None:
-        growing = int((values.real >= 0).sum()) if model.dynamics is None else _growing(problem, x)
+        growing = unstable_modes(system, dynamics, rates)
     return Point(x, _tangent(slope, along), values[np.lexsort((-values.imag, -values.real))], growing, label)
+
+
+def between(problem: Problem, a: Point, b: Point, part: float) -> FloatArray | None:
+    """Where a branch crosses the chord's hyperplane at a part of the way from a to b; None: not found."""
+    chord = b.x - a.x
+    found = corrected(problem, a.x + part * chord, chord / np.linalg.norm(chord))
+    return None if found is None else found[0]
 
 
 def model_at(problem: Problem, x: FloatArray) -> tuple[System, Dynamics | None, FloatArray]:
@@ -127,13 +134,9 @@ def model_at(problem: Problem, x: FloatArray) -> tuple[System, Dynamics | None, 
     return system, dynamics, np.concatenate([values[:-1], inputs])
 
 
-def _growing(problem: Problem, x: FloatArray) -> int:
-    return unstable_modes(*model_at(problem, x))
-
-
 def growing_if_known(problem: Problem, x: FloatArray | None) -> int | None:
     """Modes that grow at x; None if there is no such point, or one mode neither grows nor decays."""
     try:
-        return None if x is None else _growing(problem, x)
+        return None if x is None else unstable_modes(*model_at(problem, x))
     except MeanFieldError:
         return None

@@ -12,11 +12,7 @@ import pytest
 
 from automfm_hpc.errors import SimulationError, UsageError
 from automfm_hpc.launchers import Launcher, launcher, scrub_launcher_environment
-from automfm_hpc.pools import (
-    Serial,
-    map_tasks,
-    open_pool,
-)
+from automfm_hpc.pools import Serial, map_tasks, open_pool
 from automfm_hpc.progress import progress
 from automfm_hpc.threads import limit_threads
 
