@@ -3,7 +3,7 @@
 With f(t) = F(y(t)) the rate that the present inputs would give in the long run, z the population's own recent rate, and
 q = LEAST_RATE, below which nothing adapts,
 
-    T/2 dm/dt  = ln(f + q) - m,    T/2 du/dt = m - u,    g = exp(u) - q
+    T/2 dm/dt  = ln(f + q) - m,    T/2 du/dt = m - u,    g = exp(u) - q,    T = T_rise where ln(f + q) > u, else T_fall
     nu         = [g + (rho - 1) (g + q) ln((g + q)/(z + q))]_+
     tau dz/dt  = nu - z
 
@@ -12,8 +12,8 @@ follows: spike-triggered currents answer the rate of the recent past, not the pr
 
     H(s) = rho (1 + s tau) / [(rho + s tau)(1 + s T/2)^2],    s = 2 pi i f.
 
-rho > 1 adapts, rho = 1 does not, rho < 1 facilitates. The three numbers are measured in isolated cells (`response`) at
-several rates; which hold is told by the population's own mean rate over the last 100 ms, so that they stay as they are
+with T the mean of both lags, rho > 1 adapts, rho = 1 does not, rho < 1 facilitates. The numbers are measured in isolated
+cells at several rates (`modulated_cells`, `swings`); which hold is told by the population's own mean rate over the last 100 ms, so that they stay as they are
 in a wave: fitted at one working point and changed within its waves, they made Golgi cells at 12 Hz answer 10 to 17
 degrees too early. With escape noise and noisy synapses cells follow fast inputs nearly at once: T is a fraction of a
 millisecond where they fire much, and a few ms where they are near silence. What cells near silence show is late rather
@@ -21,8 +21,9 @@ than weak (the phase of GrC at 3 Hz falls by 43 degrees at 27 Hz where the ampli
 low-passes and not one, which would need a spurious rho of 1.9 to say so.
 
 The logarithms. Near silence a membrane follows its input with a lag, and cells fire with an exponential of what it has
-reached: so the lag is one of ln f, and volleys come late and sharp; of f itself they would come late and blunt. And
-small changes do not tell how large ones add up. Driven with the activities of the network's own populations, which
+reached: so the lag is one of ln f, and volleys come late and sharp; of f itself they would come late and blunt. A membrane that
+has to come up to threshold is late, one that is pushed below it silences the cell at once: so rises of ln f are
+followed with a lag of their own, of some ms near silence where falls are followed in a tenth of one. And small changes do not tell how large ones add up. Driven with the activities of the network's own populations, which
 swing between silence and three times their mean, the Golgi cells of the equations should swing as those of the network
 do. With (rho - 1)(f - z), which does not know how far z is from 0, they swing 3 to 26 % too little at 4, 20 and 60 Hz
 of mossy input, with f (f/z)^(rho - 1) up to 14 % too much; the logarithm lies between (docs/dynamics.md).
@@ -41,10 +42,13 @@ Sensitivities are measured in isolated cells (`swings`), under swings like those
 measured.
 
 N cells of rate nu do not fire nu N spikes a second, but as many as chance will have it: a Poisson number, less what
-their regularity takes away from slow fluctuations. With w(t) the excess of a Poisson number over its mean, the
-activity is A = nu + w - (1 - CV) L w, L a low-pass with its corner at 0.8 nu: white noise of nu/N at high frequencies,
-CV^2 of it at low ones, near the spectrum of a gamma renewal process in between. The peak at its own rate that a very
-regular process (CV below 0.4) has, it lacks; in a population whose cells have different rates that peak is smeared.
+their regularity takes away from slow fluctuations. With w the excess of a Poisson number over its mean, relative to it,
+the activity is A = nu [1 + w - (1 - CV) L w]. L are two low-passes with their corners at 1.5 nu, of the momentary rate:
+what cells have fired too much they fire less in the spikes that follow, not in the time that follows, and silence
+between two waves makes nobody forget. In stationary populations that is white noise of nu/N at high frequencies and
+CV^2 of it at low ones, near the spectrum of gamma renewal processes whose rates differ. In a population that fires in
+waves, chance that had to be made up for in time, however little was fired, gave Golgi cells at 12 Hz five to ten times
+the slow fluctuations that they have (docs/dynamics.md).
 """
 
 from __future__ import annotations
@@ -75,7 +79,7 @@ class CellResponse:
     knots : (n_population, n_knot) array
         Rates (Hz), increasing.
     lag : (n_population, n_knot) array
-        T (ms).
+        T (ms) where ln(f + q) falls.
     adaptation : (n_population, n_knot) array
         rho: immediate over lasting answer to a change.
     slow : (n_population, n_knot) array
@@ -86,6 +90,8 @@ class CellResponse:
         Part of a swing of each source that a transfer function is given, of rises and of falls, at the knots of the
         axis's population, axes as in `MeanField.axis_labels`; without any it is all of it. (n_axis, n_knot): the same
         for both.
+    rising : (n_population, n_knot) array, optional
+        T (ms) where ln(f + q) rises; without any `lag` holds for both.
     """
 
     knots: FloatArray
@@ -94,8 +100,11 @@ class CellResponse:
     slow: FloatArray
     irregularity: FloatArray
     sensitivity: FloatArray = field(default_factory=lambda: np.zeros((2, 0, 1)))
+    rising: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
 
     def __post_init__(self) -> None:
+        if not np.size(self.rising):
+            object.__setattr__(self, "rising", self.lag)
         for name in (*FIELDS, "sensitivity"):
             object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=float))
         if self.sensitivity.ndim == 2:
@@ -109,7 +118,7 @@ class CellResponse:
         _require(bool(np.isfinite(self._all()).all() and np.isfinite(self.sensitivity).all()), "numbers must be finite")
         _require(bool((self.sensitivity >= 0).all()), "sensitivity must not be negative")
         _require(bool((np.diff(self.knots, axis=1) > 0).all()), "knots must increase")
-        _require(bool((self._all()[1:] > 0).all()), "lag, adaptation, slow and irregularity must be above 0")
+        _require(bool((self._all()[1:] > 0).all()), "lags, adaptation, slow and irregularity must be above 0")
 
     def _all(self) -> FloatArray:
         return np.stack([getattr(self, name) for name in FIELDS])
@@ -120,13 +129,21 @@ class CellResponse:
         one = np.ones((n_population, 1))
         return CellResponse(one, 1e-3 * one, one, one, one)
 
+    @property
+    def mean_lag(self) -> FloatArray:
+        """T (ms) of changes that rise as much as they fall, (n_population, n_knot)."""
+        return np.asarray(0.5 * (self.lag + self.rising), float)
+
     def at(self, rates: FloatArray) -> FloatArray:
-        """lag (ms), adaptation, slow (ms), irregularity at rates (n_population,) in Hz: (4, n_population)."""
+        """Mean lag (ms), adaptation, slow (ms), irregularity at rates (n_population,) in Hz: (4, n_population)."""
         return np.array([[np.interp(r, k, row) for r, k, row in zip(rates, self.knots, table, strict=True)]
-                         for table in self._all()[1:]])
+                         for table in (self.mean_lag, self.adaptation, self.slow, self.irregularity)])
 
     def response(self, frequency: FloatArray, rates: FloatArray) -> ComplexArray:
-        """H at frequencies (n_frequency,) in Hz and rates (n_population,) in Hz: (n_frequency, n_population)."""
+        """H at frequencies (n_frequency,) in Hz and rates (n_population,) in Hz: (n_frequency, n_population).
+
+        Of swings that rise as much as they fall, to first order in the difference of both lags.
+        """
         return shape_of(frequency, *self.at(rates)[:3])
 
     def passed(self, frequency: FloatArray, rates: FloatArray, axes: NDArray[np.int64]) -> ComplexArray:
@@ -163,19 +180,21 @@ class CellResponse:
             If the numbers were fitted to other equations.
         """
         law = int(np.asarray(arrays.get("law", [1])).ravel()[0])
-        if law != LAW:
+        if law not in (LAW, ONE_LAG):
             raise MeanFieldError(f"was measured for equations of version {law}, these are version {LAW}",
                                  where="cell response",
                                  remedy="Make the model again: `automfm fit RUN`, then `automfm dynamics RUN`.")
         more = {"sensitivity": arrays["sensitivity"]} if "sensitivity" in arrays else {}
-        return CellResponse(**{name: np.asarray(arrays[name]) for name in FIELDS}, **more)
+        known = {"rising": arrays["lag"]} | dict(arrays)
+        return CellResponse(**{name: np.asarray(known[name]) for name in FIELDS}, **more)
 
 
 LEAST_RATE = 0.5  # Hz: q, so that an answer to silence stays finite
-CORNER = 0.8 * 2.0 * np.pi / 1000.0  # of the regular part of the noise, times the rate in Hz: 1/ms
-LAW = 2  # of the equations above; 1 had a lag of the rate and numbers of the momentary rate
+CORNER = 1.5 * 2.0 * np.pi / 1000.0  # of both low-passes of the chance, times the rate in Hz: 1/ms
+LEAST_CHANCE = 1e-6  # Hz: cells that fire less do so by the chance of this rate
+LAW, ONE_LAG = 3, 2  # of the equations above, and with one lag; 1 had a lag of the rate and numbers of the momentary one
 RECENT, FIRST, SECOND, OWN, TARGET = 0, 1, 2, 3, 4  # rows that `follow` remembers: z, m, u, OWN_HABIT's mean, ln(f + q)
-FIELDS = ("knots", "lag", "adaptation", "slow", "irregularity")
+FIELDS = ("knots", "lag", "adaptation", "slow", "irregularity", "rising")
 
 
 def shape_of(frequency: FloatArray, lag: Any, adaptation: Any, slow: Any) -> ComplexArray:
@@ -193,6 +212,7 @@ class Cells(NamedTuple):
     adaptation: FloatArray
     slow: FloatArray
     irregularity: FloatArray
+    rising: FloatArray
     sensitivity: FloatArray
 
 
@@ -253,12 +273,13 @@ def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, i
     """
     z, own, before = inner[RECENT, i], inner[OWN, i], nu[i]
     low, high, part = place(c.knots[i], own)
-    lag = c.lag[i, low] + part * (c.lag[i, high] - c.lag[i, low])
     rho = c.adaptation[i, low] + part * (c.adaptation[i, high] - c.adaptation[i, low])
     slow = c.slow[i, low] + part * (c.slow[i, high] - c.slow[i, low])
     # Taking the target's new value for the whole step would be early by half of it: a fit would make up for that with a
     # lag, and other steps would not.
-    target, steps, slowly = np.log(max(f, 0.0) + LEAST_RATE), 2.0 * h / lag, 1.0 - np.exp(-h / slow)
+    target = np.log(max(f, 0.0) + LEAST_RATE)
+    lags = c.rising[i] if target > inner[SECOND, i] else c.lag[i]
+    steps, slowly = 2.0 * h / (lags[low] + part * (lags[high] - lags[low])), 1.0 - np.exp(-h / slow)
     left = np.exp(-steps)
     inner[FIRST, i], u = two_low_passes(target, inner[TARGET, i], inner[FIRST, i], inner[SECOND, i], left, steps * left,
                                         1.0 / steps)
@@ -283,16 +304,22 @@ def at_rest(nu: FloatArray) -> FloatArray:
 
 
 @compiled
-def fire(c: Cells, i: int, N: float, h: float, nu: FloatArray, slow_noise: FloatArray) -> float:
-    """Activity (Hz) of population i in a step h (ms): what N cells of rate nu fire, by chance."""
+def fire(c: Cells, i: int, N: float, h: float, nu: FloatArray, own: float, chance: FloatArray) -> float:
+    """Activity (Hz) of population i in a step h (ms): what N cells of rate nu fire, by chance.
+
+    `own` (Hz) is the population's mean rate so far, `chance` (2, n_population) what both low-passes hold.
+    """
     if not np.isfinite(N):
         return nu[i]
-    mean = nu[i] * N * h / 1000.0
-    excess = (np.random.poisson(mean) - mean) / (N * h / 1000.0)
-    low, high, part = place(c.knots[i], nu[i])
+    rate = max(nu[i], LEAST_CHANCE)
+    mean = rate * N * h / 1000.0
+    excess = np.random.poisson(mean) / mean - 1.0
+    low, high, part = place(c.knots[i], own)
     cv = c.irregularity[i, low] + part * (c.irregularity[i, high] - c.irregularity[i, low])
-    slow_noise[i] += (excess - slow_noise[i]) * (1.0 - np.exp(-CORNER * nu[i] * h))
-    return nu[i] + excess - (1.0 - cv) * slow_noise[i]
+    passed = 1.0 - np.exp(-CORNER * rate * h)
+    chance[0, i] += (excess - chance[0, i]) * passed
+    chance[1, i] += (chance[0, i] - chance[1, i]) * passed
+    return nu[i] + rate * (excess - (1.0 - cv) * chance[1, i])
 
 
 def _require(condition: bool, what: str) -> None:

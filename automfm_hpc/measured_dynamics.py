@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 T = TypeVar("T")
 NO_ADAPTATION = 10.0  # ms: where tau is looked for in cells without adaptation
-SILENT = {"lag": 1.0, "adaptation": 1.0, "slow": NO_ADAPTATION, "irregularity": 1.0}  # of a population never measured
+# Of a population that was never measured.
+SILENT = {"lag": 1.0, "adaptation": 1.0, "slow": NO_ADAPTATION, "irregularity": 1.0, "rising": 1.0}
 
 
 def measure_dynamics(run: Run, pool: Any, log: Log, points: int | None = None,
@@ -185,6 +186,7 @@ def cell_response(result: Mapping[str, Any]) -> CellResponse:
     tables: dict[str, list[list[float]]] = {name: [] for name in FIELDS}
     felt: list[list[list[float]]] = []
     for name, rows in chosen.items():
+        rows = [{"rising": row["lag"]} | row for row in rows]  # of small changes one lag is known
         rates = [row["rate"] for row in rows] or [1.0]
         tables["knots"].append(rates + [rates[-1] + k + 1.0 for k in range(most - len(rates))])
         for field, silent in SILENT.items():
@@ -193,7 +195,7 @@ def cell_response(result: Mapping[str, Any]) -> CellResponse:
             known = [np.resize(row.get("sensitivity", {}).get(axis, 1.0), 2).tolist() for row in rows] or [[1.0, 1.0]]
             felt.append(_filled(known, most))
     more = {"sensitivity": np.moveaxis(np.array(felt), -1, 0)} if felt else {}
-    return CellResponse(*(np.array(tables[field]) for field in FIELDS), **more)
+    return CellResponse(**{field: np.array(tables[field]) for field in FIELDS}, **more)
 
 
 def _filled(values: list[T], n: int) -> list[T]:

@@ -149,7 +149,7 @@ def irregularity(run: Run, population: str, axes: Sequence[str], rates: Sequence
 
 
 def _row(fitted: FittedSwing, cv: float, axes: Sequence[str]) -> dict[str, Any]:
-    row = {"rate": fitted.rate, "lag": fitted.lag, "adaptation": fitted.adaptation, "slow": fitted.slow,
+    row = {"rate": fitted.rate, "lag": fitted.lag, "rising": fitted.rising, "adaptation": fitted.adaptation, "slow": fitted.slow,
            "irregularity": cv, "sensitivity": dict(zip(axes, fitted.sensitivity.T.tolist(), strict=True)),
            "error": fitted.error, "explained": fitted.explained, "explained_before": fitted.before}
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from automfm_hpc.cell_response import CellResponse, Cells, at_rest, cells_of, fire, follow, forgotten, temper_all
+from automfm_hpc.cell_response import OWN, CellResponse, Cells, at_rest, cells_of, fire, follow, forgotten, temper_all
 from automfm_hpc.drive import Drive, beyond, tabulate
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.errors import MeanFieldError
@@ -153,7 +153,7 @@ def _march(
     np.random.seed(seed)
     system, filters, memory, work = bare_system(system), bare_filters(filters), bare_memory(memory), bare_response(work)
     P, M = limit.size, system.T.size
-    nu, sent, slow_noise, mean = first.copy(), first.copy(), np.zeros(P), first.copy()
+    nu, sent, chance, mean = first.copy(), first.copy(), np.zeros((2, P)), first.copy()
     inner, habit, forget = at_rest(first[:P]), memory.synaptic.copy(), forgotten(h)
     n_bin = activity.shape[0]
     for k in range(settle + n_bin * bin_steps):
@@ -161,7 +161,7 @@ def _march(
             nu[P + m] = drive[k, m]
             sent[P + m] = _sources(drive[k, m], system.N[P + m], h) if noise else drive[k, m]
         for i in range(P):
-            sent[i] = fire(cells, i, system.N[i], h, nu, slow_noise) if noise else nu[i]
+            sent[i] = fire(cells, i, system.N[i], h, nu, inner[OWN, i], chance) if noise else nu[i]
         advance(filters, memory, sent, k)
         read(memory, work.nu)
         temper_all(system, cells, inner, habit, work.nu, forget)

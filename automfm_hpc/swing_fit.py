@@ -33,7 +33,7 @@ FASTEST_SWING, UNHEARD = 300.0, 100.0  # Hz: what steps and bins can resolve; ju
 SENSITIVITIES = (0.1, 2.0)
 PRIOR_SENSITIVITY, PRIOR_SIDE = 0.3, 0.1  # standard deviations: of the mean of both sides, and of half their difference
 PRIOR_INPUT = 0.03  # of both, for inputs: constant ones swing by chance alone, which says little of larger swings
-PRIOR_RHO, PRIOR_LAG, PRIOR_SLOW = 0.3, 0.5, 0.5  # of logarithms of times
+PRIOR_RHO, PRIOR_LAG, PRIOR_SLOW = 0.3, 0.5, 0.1  # of logarithms of times
 MOST_SIDE = 0.8  # of half the difference
 MODEL_ERROR = 0.1  # of the course's standard deviation: what these equations cannot follow
 BROAD = 50.0  # Hz, the band over which that error is thought to spread
@@ -55,7 +55,7 @@ class FittedSwing:
     ----------
     rate : float
         Of the isolated cells (Hz).
-    lag, slow : float
+    lag, rising, slow : float
         ms.
     adaptation : float
     sensitivity : (2, n_axis) array
@@ -69,6 +69,7 @@ class FittedSwing:
 
     rate: float
     lag: float
+    rising: float
     adaptation: float
     slow: float
     sensitivity: FloatArray
@@ -109,13 +110,13 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, kinds: Sequen
         return np.concatenate([_course(one, a, p, bin_ms)[-c.target.size :]
                                for a, c in zip(arriving, courses, strict=True)])
 
-    # Parameters: means of the sensitivities to rises and falls, half their differences, then three numbers.
-    numbers = [np.log(known[0]), known[1], np.log(known[2])]
+    # Parameters: means of the sensitivities to rises and falls, half their differences, then four numbers.
+    numbers = [np.log(known[0]), known[1], np.log(known[2]), np.log(known[0])]
     prior = np.concatenate([np.ones(n), np.zeros(n), numbers])
     of_input = system.axes[first:last] >= len(system.axis_start) - 1
     known_to = np.concatenate([np.where(of_input, PRIOR_INPUT, PRIOR_SENSITIVITY),
-                               np.where(of_input, PRIOR_INPUT, PRIOR_SIDE), [PRIOR_LAG, PRIOR_RHO, PRIOR_SLOW]])
-    bounds = ([np.log(low), rho, np.log(slow)] for low, rho, slow in zip(LAGS, RHOS, SLOWS, strict=True))
+                               np.where(of_input, PRIOR_INPUT, PRIOR_SIDE), [PRIOR_LAG, PRIOR_RHO, PRIOR_SLOW, PRIOR_LAG]])
+    bounds = ([np.log(lag), rho, np.log(slow), np.log(lag)] for lag, rho, slow in zip(LAGS, RHOS, SLOWS, strict=True))
     low, high = (np.concatenate([np.full(n, s), np.full(n, side), ends])
                  for s, side, ends in zip(SENSITIVITIES, (-MOST_SIDE, MOST_SIDE), bounds, strict=True))
 
@@ -133,9 +134,9 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, kinds: Sequen
         return 1.0 - float(missed.var()) / max(variance, 1e-12)
 
     error = float(course(found).mean() / max(target.mean(), 1e-9) - 1.0)
-    lag, rho, slow = found[2 * n :]
-    return FittedSwing(float(target.mean()), float(np.exp(lag)), float(rho), float(np.exp(slow)), _sides(found, n),
-                       error, explained(found), explained(start))
+    lag, rho, slow, rising = found[2 * n :]
+    return FittedSwing(float(target.mean()), float(np.exp(lag)), float(np.exp(rising)), float(rho), float(np.exp(slow)),
+                       _sides(found, n), error, explained(found), explained(start))
 
 
 def _sides(p: FloatArray, n: int) -> FloatArray:
@@ -146,7 +147,7 @@ def _sides(p: FloatArray, n: int) -> FloatArray:
 def _starts(n: int) -> Iterator[FloatArray]:
     """Parameters of a fit of n sources to begin with."""
     for part, rho, lag, slow in product((0.7, 1.0), (1.0, 1.5, 2.5, 4.0), (0.3, 1.5, 5.0), (5.0, 15.0, 50.0)):
-        yield np.concatenate([np.full(n, part), np.zeros(n), [np.log(lag), rho, np.log(slow)]])
+        yield np.concatenate([np.full(n, part), np.zeros(n), [np.log(lag), rho, np.log(slow), np.log(lag)]])
 
 
 def _judge(kinds: Sequence[Sequence[Course]], fastest: float, bin_ms: float) -> Callable[[FloatArray], FloatArray]:
@@ -223,9 +224,9 @@ def _filter(filters: Filters, memory: Memory, sent: FloatArray, held: int, out: 
 def _course(one: System, arriving: FloatArray, p: FloatArray, bin_ms: float) -> FloatArray:
     """Rates (Hz) of the population alone, in bins, with the parameters of a fit."""
     n = arriving.shape[1]
-    lag, rho, slow = p[2 * n :]
-    row = [np.array([[value]]) for value in (1.0, np.exp(lag), rho, np.exp(slow), 1.0)]
-    cells = Cells(row[0], row[1], row[2], row[3], row[4], np.ascontiguousarray(_sides(p, n)[..., None]))
+    lag, rho, slow, rising = p[2 * n :]
+    row = [np.array([[value]]) for value in (1.0, np.exp(lag), rho, np.exp(slow), 1.0, np.exp(rising))]
+    cells = Cells(*row, np.ascontiguousarray(_sides(p, n)[..., None]))
     out = np.empty(len(arriving))
     _follow(one, cells, np.ascontiguousarray(arriving), empty_response(one), out)
     return np.asarray(out.reshape(-1, round(bin_ms / STEP)).mean(axis=1), float)

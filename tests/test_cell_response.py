@@ -16,8 +16,9 @@ from automfm_hpc.response import compiled
 ONE = np.ones((1, 1))
 
 
-def response(lag=1.0, rho=2.0, slow=50.0, cv=1.0):
-    return CellResponse(10.0 * ONE, lag * ONE, rho * ONE, slow * ONE, cv * ONE)
+def response(lag=1.0, rho=2.0, slow=50.0, cv=1.0, rising=None):
+    more = {} if rising is None else {"rising": rising * ONE}
+    return CellResponse(10.0 * ONE, lag * ONE, rho * ONE, slow * ONE, cv * ONE, **more)
 
 
 @compiled
@@ -32,11 +33,13 @@ def course(cells, f, h, start):
 
 
 @compiled
-def spikes(cells, rate, N, h, n, seed):
+def spikes(cells, rate, N, h, seed):
+    """Activity of N cells whose rate is `rate` (n_step,)."""
     np.random.seed(seed)
-    nu, slow, out = np.array([rate]), np.zeros(1), np.empty(n)
-    for k in range(n):
-        out[k] = fire(cells, 0, N, h, nu, slow)
+    nu, chance, out = np.zeros(1), np.zeros((2, 1)), np.empty(rate.size)
+    for k in range(rate.size):
+        nu[0] = rate[k]
+        out[k] = fire(cells, 0, N, h, nu, rate[0], chance)
     return out
 
 
@@ -113,6 +116,30 @@ def test_the_lag_is_one_of_the_logarithm():
     assert out[np.searchsorted(part, 0.5)] == pytest.approx(np.sqrt(1.5 * 100.5) - 0.5, rel=0.02)
 
 
+@pytest.mark.parametrize(("start", "end", "lag"), [(1.0, 100.0, 4.0), (100.0, 1.0, 0.5)])
+def test_rises_and_falls_have_lags_of_their_own(start, end, lag):
+    h = 0.002
+    out = course(cells_of(response(0.5, 1.0, rising=4.0)), np.full(round(20.0 / h), end), h, start)
+    t = (np.arange(out.size) + 1.0) * h
+    part = 1.0 - (1.0 + 2.0 * t / lag) * np.exp(-2.0 * t / lag)
+    assert np.allclose(out, (start + 0.5) * ((end + 0.5) / (start + 0.5)) ** part - 0.5, rtol=0.02, atol=0.01)
+
+
+@pytest.mark.parametrize("frequency", [10.0, 40.0, 80.0])
+def test_small_sinusoids_see_the_mean_of_both_lags(frequency):
+    """To first order the difference of the lags moves the mean of the rate and its even harmonics only."""
+    cells, h = response(1.8, 1.0, rising=2.2), 0.02
+    t = np.arange(0.0, 1000.0, h)
+    wave = np.exp(2j * np.pi * frequency * t / 1000.0)
+    out = course(cells_of(cells), 50.0 + 0.5 * wave.real, h, 50.0) - 50.0
+    late = t >= 500.0
+    measured = 4.0 * np.mean(out[late] * wave[late].conj())
+    expected = cells.response(np.array([frequency]), np.array([10.0]))[0, 0]
+    assert measured == pytest.approx(expected, rel=0.01)
+    assert expected == shape_of(np.array([frequency]), 2.0, 1.0, 50.0)[0, 0]
+    assert -0.1 < out[late].mean() < -5e-4  # rises come later
+
+
 def test_numbers_hold_for_a_wave_and_follow_the_mean_of_the_last_100_ms():
     two = CellResponse(np.array([[10.0, 40.0]]), np.array([[0.1, 0.1]]), np.array([[1.0, 3.0]]), np.array([[1e3, 1e3]]),
                        np.array([[1.0, 1.0]]))
@@ -129,7 +156,7 @@ def test_numbers_hold_for_a_wave_and_follow_the_mean_of_the_last_100_ms():
 def test_noise_has_the_spectrum_of_a_renewal_process(cv):
     """Poisson at high frequencies, CV^2 of it at low ones; gamma renewal (Cox 1962) in between."""
     rate, N, h = 40.0, 100.0, 0.5
-    found = spikes(cells_of(response(cv=cv)), rate, N, h, 2_000_000, 1)
+    found = spikes(cells_of(response(cv=cv)), np.full(2_000_000, rate), N, h, 1)
     f, power = welch(found, 1000.0 / h, nperseg=4000)
     relative = power / 2.0 * N / rate  # one-sided density; white noise of nu/N is 1
     w = 2.0 * np.pi * np.array([8.0, 20.0, 40.0, 60.0, 300.0])
@@ -141,7 +168,22 @@ def test_noise_has_the_spectrum_of_a_renewal_process(cv):
 
 
 def test_infinite_populations_have_no_chance():
-    assert (spikes(cells_of(response()), 30.0, np.inf, 0.1, 100, 1) == 30.0).all()
+    assert (spikes(cells_of(response()), np.full(100, 30.0), np.inf, 0.1, 1) == 30.0).all()
+
+
+@pytest.mark.parametrize("cv", [1.0, 0.7, 0.4])
+def test_chance_in_volleys_is_that_of_trains_on_the_clock_of_the_wave(cv):
+    """Silence between volleys adds nothing: counts over many spikes have CV^2 of a Poisson number's variance."""
+    h, N, wave = 0.2, 50.0, 500  # one volley of 10 ms in 100
+    rate = np.zeros(40_000 * wave // 10)
+    rate.reshape(-1, wave)[:, :50] = 120.0
+    found = spikes(cells_of(response(cv=cv)), rate, N, h, 2)
+    assert found.mean() == pytest.approx(12.0, rel=5e-3)
+    counts = found.reshape(-1, 20 * wave).sum(axis=1) * h / 1000.0  # of one cell in 2 s, mean of N
+    fano = counts.var() * N / counts.mean()
+    assert fano == pytest.approx(cv**2, rel=0.25, abs=0.06)
+    within = found.reshape(-1, wave)[:, 50:]
+    assert np.abs(within).max() < 0.2 * 120.0  # nobody makes up for chance in silence
 
 
 @settings(max_examples=25, deadline=None)
@@ -179,11 +221,19 @@ def test_impossible_numbers_are_refused(change, said):
 
 
 def test_numbers_of_other_equations_are_refused():
-    kept = response().to_arrays()
-    assert CellResponse.from_arrays(kept).lag == response().lag
-    for law in ({"law": np.array([1])}, {"law": np.array([3])}):
-        with pytest.raises(MeanFieldError, match=r"version [13], .*automfm fit RUN"):
+    kept = response(0.5, rising=2.0).to_arrays()
+    again = CellResponse.from_arrays(kept)
+    assert (again.lag, again.rising, again.mean_lag) == (0.5, 2.0, 1.25)
+    for law in ({"law": np.array([1])}, {"law": np.array([4])}):
+        with pytest.raises(MeanFieldError, match=r"version [14], .*automfm fit RUN"):
             CellResponse.from_arrays(kept | law)
     del kept["law"]  # models saved before there was a number
     with pytest.raises(MeanFieldError, match="version 1"):
         CellResponse.from_arrays(kept)
+
+
+def test_models_that_had_one_lag_are_still_read():
+    kept = response(0.5).to_arrays() | {"law": np.array([2])}
+    del kept["rising"]
+    again = CellResponse.from_arrays(kept)
+    assert again.rising == again.lag == 0.5

@@ -87,10 +87,11 @@ def test_the_end_of_a_course_runs_up_to_its_beginning():
 # --- sensitivity ----------------------------------------------------------------------------------
 
 
-def response(sensitivity: Any, lag: float = 2.0, rho: float = 1.8, slow: float = 40.0) -> CellResponse:
+def response(sensitivity: Any, lag: float = 2.0, rho: float = 1.8, slow: float = 40.0,
+             rising: float | None = None) -> CellResponse:
     one = np.ones((1, 1))
     sides = np.resize(sensitivity, 2)[:, None, None]
-    return CellResponse(10.0 * one, lag * one, rho * one, slow * one, one, sides * one)
+    return CellResponse(10.0 * one, lag * one, rho * one, slow * one, one, sides * one, (rising or lag) * one)
 
 
 def model(sensitivity: Any, **numbers: float) -> MeanField:
@@ -135,11 +136,15 @@ def test_small_sinusoids_pass_as_the_linear_theory_says(frequency):
 # --- fits -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("sensitivity", "rho"), [((0.6, 0.6), 1.8), ((1.0, 1.0), 2.5), ((1.1, 0.6), 1.0)])
-def test_a_fit_finds_the_numbers_that_made_the_course(sensitivity, rho):
+@pytest.mark.parametrize(("sensitivity", "rho", "lags"), [
+    ((0.6, 0.6), 1.8, (2.0, 2.0)), ((1.0, 1.0), 2.5, (2.0, 2.0)), ((1.1, 0.6), 1.0, (2.0, 2.0)),
+    ((0.9, 0.9), 1.8, (0.5, 4.0)),
+])  # fmt: skip
+def test_a_fit_finds_the_numbers_that_made_the_course(sensitivity, rho, lags):
     """The course of finitely many cells under a broad swing; the fit starts elsewhere."""
     rng = np.random.default_rng(5)
-    made = model(sensitivity, rho=rho, slow=150.0)  # far from HABIT, where sensitivity and rho do the same
+    # tau far from HABIT, where sensitivity and rho do the same
+    made = model(sensitivity, rho=rho, slow=150.0, lag=lags[0], rising=lags[1])
     courses = []
     for _ in range(3):
         white = smooth(rng.standard_normal((1, 1000)), 6.0)[0]
@@ -149,9 +154,10 @@ def test_a_fit_finds_the_numbers_that_made_the_course(sensitivity, rho):
         courses.append(Course(sent, rng.poisson(rate * 5.0) / 5.0))  # 5000 cells
     system = made.system._replace(axes=np.zeros(1, np.int64))  # a source that is a population: column 0
     swapped = [Course(c.sent[:, ::-1].copy(), c.target) for c in courses]
-    fitted = fit_swing(system, made.dynamics, 0, [swapped], np.array([1.0, 1.5, 100.0]), 1.0)
+    fitted = fit_swing(system, made.dynamics, 0, [swapped], np.array([1.0, 1.5, 140.0]), 1.0)
     assert fitted.sensitivity[:, 0] * fitted.adaptation == pytest.approx(np.array(sensitivity) * rho, rel=0.05)
     assert fitted.adaptation == pytest.approx(rho, rel=0.12)
+    assert (fitted.lag, fitted.rising) == pytest.approx(lags, rel=0.1, abs=0.2)
     assert fitted.explained > 0.98 and abs(fitted.error) < 0.01
 
 
