@@ -12,21 +12,22 @@ follows: spike-triggered currents answer the rate of the recent past, not the pr
 
     H(s) = rho (1 + s tau) / [(rho + s tau)(1 + s T/2)^2],    s = 2 pi i f.
 
-with T the mean of both lags, rho > 1 adapts, rho = 1 does not, rho < 1 facilitates. The numbers are measured in isolated
-cells at several rates (`modulated_cells`, `swings`); which hold is told by the population's own mean rate over the last 100 ms, so that they stay as they are
-in a wave: fitted at one working point and changed within its waves, they made Golgi cells at 12 Hz answer 10 to 17
-degrees too early. With escape noise and noisy synapses cells follow fast inputs nearly at once: T is a fraction of a
-millisecond where they fire much, and a few ms where they are near silence. What cells near silence show is late rather
-than weak (the phase of GrC at 3 Hz falls by 43 degrees at 27 Hz where the amplitude has not fallen at all), hence two
-low-passes and not one, which would need a spurious rho of 1.9 to say so.
+with T the mean of both lags, rho > 1 adapts, rho = 1 does not, rho < 1 facilitates. The numbers are measured in
+isolated cells at several rates (`modulated_cells`, `swings`); which hold is told by the population's own mean rate over
+the last 100 ms, so that they stay as they are in a wave: fitted at one working point and changed within its waves, they
+made Golgi cells at 12 Hz answer 10 to 17 degrees too early. With escape noise and noisy synapses cells follow fast
+inputs nearly at once: T is a fraction of a millisecond where they fire much, and a few ms where they are near silence.
+What cells near silence show is late rather than weak (the phase of GrC at 3 Hz falls by 43 degrees at 27 Hz where the
+amplitude has not fallen at all), hence two low-passes and not one, which would need a spurious rho of 1.9 to say so.
 
 The logarithms. Near silence a membrane follows its input with a lag, and cells fire with an exponential of what it has
-reached: so the lag is one of ln f, and volleys come late and sharp; of f itself they would come late and blunt. A membrane that
-has to come up to threshold is late, one that is pushed below it silences the cell at once: so rises of ln f are
-followed with a lag of their own, of some ms near silence where falls are followed in a tenth of one. And small changes do not tell how large ones add up. Driven with the activities of the network's own populations, which
-swing between silence and three times their mean, the Golgi cells of the equations should swing as those of the network
-do. With (rho - 1)(f - z), which does not know how far z is from 0, they swing 3 to 26 % too little at 4, 20 and 60 Hz
-of mossy input, with f (f/z)^(rho - 1) up to 14 % too much; the logarithm lies between (docs/dynamics.md).
+reached: so the lag is one of ln f, and volleys come late and sharp; of f itself they would come late and blunt. A
+membrane that has to come up to threshold is late, one that is pushed below it silences the cell at once: so rises of ln
+f are followed with a lag of their own, of some ms near silence where falls are followed in a tenth of one. And small
+changes do not tell how large ones add up. Driven with the activities of the network's own populations, which swing
+between silence and three times their mean, the Golgi cells of the equations should swing as those of the network do.
+With (rho - 1)(f - z), which does not know how far z is from 0, they swing 3 to 26 % too little at 4, 20 and 60 Hz of
+mossy input, with f (f/z)^(rho - 1) up to 14 % too much; the logarithm lies between (docs/dynamics.md).
 
 What such swings do to a cell is not what F says of the rates that they pass through: inhibition that comes together
 inhibits less than the same spread out in time, and cells between two waves of it have no time to reach the rate that
@@ -47,8 +48,8 @@ the activity is A = nu [1 + w - (1 - CV) L w]. L are two low-passes with their c
 what cells have fired too much they fire less in the spikes that follow, not in the time that follows, and silence
 between two waves makes nobody forget. In stationary populations that is white noise of nu/N at high frequencies and
 CV^2 of it at low ones, near the spectrum of gamma renewal processes whose rates differ. In a population that fires in
-waves, chance that had to be made up for in time, however little was fired, gave Golgi cells at 12 Hz five to ten times
-the slow fluctuations that they have (docs/dynamics.md).
+waves, chance that had to be made up for in time, however little was fired, gave Golgi cells at 12 Hz four to twelve
+times the slow fluctuations that they have (docs/dynamics.md).
 """
 
 from __future__ import annotations
@@ -192,7 +193,7 @@ class CellResponse:
 LEAST_RATE = 0.5  # Hz: q, so that an answer to silence stays finite
 CORNER = 1.5 * 2.0 * np.pi / 1000.0  # of both low-passes of the chance, times the rate in Hz: 1/ms
 LEAST_CHANCE = 1e-6  # Hz: cells that fire less do so by the chance of this rate
-LAW, ONE_LAG = 3, 2  # of the equations above, and with one lag; 1 had a lag of the rate and numbers of the momentary one
+LAW, ONE_LAG = 3, 2  # of the equations above, and with one lag; 1 had a lag of the rate, and its momentary numbers
 RECENT, FIRST, SECOND, OWN, TARGET = 0, 1, 2, 3, 4  # rows that `follow` remembers: z, m, u, OWN_HABIT's mean, ln(f + q)
 FIELDS = ("knots", "lag", "adaptation", "slow", "irregularity", "rising")
 

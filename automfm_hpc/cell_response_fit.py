@@ -47,6 +47,8 @@ class FittedResponse:
         Measured over the slope of the transfer function, at low frequency; NaN where nothing was measured.
     chi2 : float
         Squared residuals over squared errors, per number measured.
+    slow_error : float
+        Standard deviation of ln tau, all other numbers being free.
     """
 
     lag: float
@@ -54,6 +56,7 @@ class FittedResponse:
     slow: float
     gain: FloatArray
     chi2: float
+    slow_error: float
 
 
 def fit_response(frequency: FloatArray, response: ComplexArray, error: FloatArray, slow: float) -> FittedResponse:
@@ -97,4 +100,5 @@ def fit_response(frequency: FloatArray, response: ComplexArray, error: FloatArra
     gain = np.full(len(response), np.nan)
     gain[known] = best.x[3:]
     chi2 = float(np.sum(residuals(best.x)[: 2 * data.size] ** 2)) / (2 * data.size)
-    return FittedResponse(float(np.exp(best.x[2])), float(best.x[0]), float(np.exp(best.x[1])), gain, chi2)
+    slow_error = float(np.sqrt(np.linalg.inv(best.jac.T @ best.jac)[1, 1]))
+    return FittedResponse(float(np.exp(best.x[2])), float(best.x[0]), float(np.exp(best.x[1])), gain, chi2, slow_error)

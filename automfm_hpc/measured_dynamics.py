@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 T = TypeVar("T")
 NO_ADAPTATION = 10.0  # ms: where tau is looked for in cells without adaptation
+SLOW_ERROR, UNKNOWN_SLOW = 0.1, 0.5  # standard deviation of ln tau: the least and the most that is believed
 # Of a population that was never measured.
 SILENT = {"lag": 1.0, "adaptation": 1.0, "slow": NO_ADAPTATION, "irregularity": 1.0, "rising": 1.0}
 
@@ -83,7 +84,7 @@ def measure_dynamics(run: Run, pool: Any, log: Log, points: int | None = None,
     followed = measure_swings(run, plan, pool, log) if swings else ()
     found = None
     if followed:
-        known = pool.bcast(None if result is None else cell_response(result))
+        known = pool.bcast(None if result is None else (cell_response(result), slow_errors(result)))
         found = fit_swings(run, plan, followed, known, pool)
     with on_root(pool) as root:
         if root:
@@ -171,8 +172,17 @@ def adaptation_time(population: Population) -> float:
 
 def _row(rate: float, fitted: FittedResponse, cv: float, axes: Sequence[str]) -> dict[str, Any]:
     gains = {a: float(g) if math.isfinite(g) else None for a, g in zip(axes, fitted.gain, strict=True)}
-    return {"rate": rate, "lag": fitted.lag, "adaptation": fitted.adaptation, "slow": fitted.slow, "irregularity": cv,
-            "gain": gains, "chi2": fitted.chi2}
+    return {"rate": rate, "lag": fitted.lag, "adaptation": fitted.adaptation, "slow": fitted.slow,
+            "slow_error": fitted.slow_error, "irregularity": cv, "gain": gains, "chi2": fitted.chi2}
+
+
+def slow_errors(result: Mapping[str, Any]) -> FloatArray:
+    """How well small changes know ln tau of every population, (n_population,): its cells have it at every rate.
+
+    Cells that adapt tell it within a few percent, cells that do not hardly at all.
+    """
+    known = [sum(row["slow_error"] ** -2.0 for row in rows) for rows in result["populations"].values()]
+    return np.hypot(SLOW_ERROR, np.minimum(np.maximum(known, 1e-9) ** -0.5, UNKNOWN_SLOW))
 
 
 def cell_response(result: Mapping[str, Any]) -> CellResponse:
@@ -185,8 +195,8 @@ def cell_response(result: Mapping[str, Any]) -> CellResponse:
     most = max([1, *(len(rows) for rows in chosen.values())])
     tables: dict[str, list[list[float]]] = {name: [] for name in FIELDS}
     felt: list[list[list[float]]] = []
-    for name, rows in chosen.items():
-        rows = [{"rising": row["lag"]} | row for row in rows]  # of small changes one lag is known
+    for name, found in chosen.items():
+        rows = [{"rising": row["lag"]} | row for row in found]  # of small changes one lag is known
         rates = [row["rate"] for row in rows] or [1.0]
         tables["knots"].append(rates + [rates[-1] + k + 1.0 for k in range(most - len(rates))])
         for field, silent in SILENT.items():
@@ -220,7 +230,8 @@ def table(result: Mapping[str, Any]) -> str:
 def _swings_table(swings: Mapping[str, Any]) -> list[str]:
     if not swings:
         return []
-    heads = (("rate Hz", 8), ("T ms", 8), ("rho", 7), ("tau ms", 8), ("CV", 6), ("rate %", 8), ("R2", 7), ("above", 7))
+    heads = (("rate Hz", 8), ("T rise", 8), ("T fall", 8), ("rho", 7), ("tau ms", 8), ("CV", 6), ("rate %", 8),
+             ("R2", 7), ("above", 7))
     lines = ["", "the same under the network's own swings, which the model uses; sensitivity to rises and falls;",
              "R2: part of the isolated cells' course that the equations explain, and explained with the numbers above",
              f"{'population':<12}{''.join(f'{h:>{width}}' for h, width in heads)}  sensitivity"]
@@ -228,7 +239,7 @@ def _swings_table(swings: Mapping[str, Any]) -> list[str]:
         for k, row in enumerate(rows):
             felt = "  ".join(f"{a} {rise:.2f} {fall:.2f}" for a, s in row["sensitivity"].items()
                              for rise, fall in [np.resize(s, 2)])
-            lines.append(f"{name if k == 0 else '':<12}{row['rate']:8.1f}{row['lag']:8.2f}{row['adaptation']:7.2f}"
-                         f"{row['slow']:8.0f}{row['irregularity']:6.2f}{100.0 * row['error']:+8.1f}"
-                         f"{row['explained']:7.2f}{row['explained_before']:7.2f}  {felt}")
+            lines.append(f"{name if k == 0 else '':<12}{row['rate']:8.1f}{row['rising']:8.2f}{row['lag']:8.2f}"
+                         f"{row['adaptation']:7.2f}{row['slow']:8.0f}{row['irregularity']:6.2f}"
+                         f"{100.0 * row['error']:+8.1f}{row['explained']:7.2f}{row['explained_before']:7.2f}  {felt}")
     return lines

@@ -19,7 +19,7 @@ from automfm_hpc.experiment import BIN, Experiment, Trial, varied_experiment
 from automfm_hpc.plan import Plan
 from automfm_hpc.run_folder import Run
 from automfm_hpc.stages import Log, spike
-from automfm_hpc.swing_fit import Course, FittedSwing, fit_swing
+from automfm_hpc.swing_fit import Course, FittedSwing, Known, fit_swing
 
 if TYPE_CHECKING:
     from automfm_hpc.mean_field import MeanField
@@ -81,11 +81,11 @@ def _isolated(plan: Plan, recorded: Path, experiment: Experiment, trial: Trial,
     return simulate_isolated(plan, recorded, experiment, trial, communicator)
 
 
-def fit_swings(run: Run, plan: Plan, followed: Sequence[Followed], known: CellResponse,
+def fit_swings(run: Run, plan: Plan, followed: Sequence[Followed], known: tuple[CellResponse, FloatArray],
                pool: Pool) -> dict[str, list[dict[str, Any]]]:
     """Lag, adaptation and sensitivities of every population under the network's swings, fitted on all ranks.
 
-    `known` is what small changes showed.
+    `known` is what small changes showed, and how well they know ln tau of every population.
 
     Returns
     -------
@@ -104,8 +104,8 @@ def fit_swings(run: Run, plan: Plan, followed: Sequence[Followed], known: CellRe
     return {cell.population: _apart([row for row in found if row]) for cell, found in zip(cells, each, strict=True)}
 
 
-def _fitted(run: Run, plan: Plan, model: MeanField, followed: Sequence[Followed], known: CellResponse,
-            task: tuple[int, int]) -> dict[str, Any] | None:
+def _fitted(run: Run, plan: Plan, model: MeanField, followed: Sequence[Followed],
+            known: tuple[CellResponse, FloatArray], task: tuple[int, int]) -> dict[str, Any] | None:
     """One population at one drive; None if it hardly fires there."""
     i, k = task
     cell, drive = plan.parameters.cells[i], followed[0].experiment.protocols[k].background
@@ -115,8 +115,10 @@ def _fitted(run: Run, plan: Plan, model: MeanField, followed: Sequence[Followed]
     mean = np.mean([c.sent.mean(axis=0) for c in courses], axis=0)
     if min(mean[i], np.mean([c.target.mean() for c in courses])) < LEAST_RATE:
         return None
-    found = fit_swing(model.system, Dynamics.of_synapses(plan.parameters), i, kinds,
-                      known.at(mean[: len(known.knots)])[:3, i], BIN)
+    small, slow_errors = known
+    lag, rho, slow, _ = small.at(mean[: len(small.knots)])[:, i].tolist()
+    prior = Known(lag, rho, slow, float(slow_errors[i]))
+    found = fit_swing(model.system, Dynamics.of_synapses(plan.parameters), i, kinds, prior, BIN)
     first, last = model.system.axis_start[i], model.system.axis_start[i + 1]
     cv = irregularity(run, cell.population, cell.axes, mean[model.system.axes[first:last]].tolist())
     return _row(found, cv, cell.axes)
@@ -149,9 +151,10 @@ def irregularity(run: Run, population: str, axes: Sequence[str], rates: Sequence
 
 
 def _row(fitted: FittedSwing, cv: float, axes: Sequence[str]) -> dict[str, Any]:
-    row = {"rate": fitted.rate, "lag": fitted.lag, "rising": fitted.rising, "adaptation": fitted.adaptation, "slow": fitted.slow,
-           "irregularity": cv, "sensitivity": dict(zip(axes, fitted.sensitivity.T.tolist(), strict=True)),
-           "error": fitted.error, "explained": fitted.explained, "explained_before": fitted.before}
+    row = {"rate": fitted.rate, "lag": fitted.lag, "rising": fitted.rising, "adaptation": fitted.adaptation,
+           "slow": fitted.slow, "irregularity": cv,
+           "sensitivity": dict(zip(axes, fitted.sensitivity.T.tolist(), strict=True)), "error": fitted.error,
+           "explained": fitted.explained, "explained_before": fitted.before}
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 

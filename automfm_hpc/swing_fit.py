@@ -33,11 +33,20 @@ FASTEST_SWING, UNHEARD = 300.0, 100.0  # Hz: what steps and bins can resolve; ju
 SENSITIVITIES = (0.1, 2.0)
 PRIOR_SENSITIVITY, PRIOR_SIDE = 0.3, 0.1  # standard deviations: of the mean of both sides, and of half their difference
 PRIOR_INPUT = 0.03  # of both, for inputs: constant ones swing by chance alone, which says little of larger swings
-PRIOR_RHO, PRIOR_LAG, PRIOR_SLOW = 0.3, 0.5, 0.1  # of logarithms of times
+PRIOR_RHO, PRIOR_LAG = 0.3, 0.5  # the latter of ln T
 MOST_SIDE = 0.8  # of half the difference
 MODEL_ERROR = 0.1  # of the course's standard deviation: what these equations cannot follow
 BROAD = 50.0  # Hz, the band over which that error is thought to spread
 MEAN_ERROR = 0.003  # of the mean rate under each kind of input, which the equations should have right before all else
+
+
+class Known(NamedTuple):
+    """What small changes showed: lag (ms), adaptation, its time constant (ms), and the error of its logarithm."""
+
+    lag: float
+    adaptation: float
+    slow: float
+    slow_error: float
 
 
 class Course(NamedTuple):
@@ -78,7 +87,7 @@ class FittedSwing:
     before: float
 
 
-def fit_swing(system: System, dynamics: Dynamics, population: int, kinds: Sequence[Sequence[Course]], known: FloatArray,
+def fit_swing(system: System, dynamics: Dynamics, population: int, kinds: Sequence[Sequence[Course]], known: Known,
               bin_ms: float) -> FittedSwing:
     """Fit one population's numbers at one working point.
 
@@ -93,8 +102,8 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, kinds: Sequen
     population : int
     kinds : sequence of sequences of Course
         Trials under each kind of input, constant or not.
-    known : (3,) array
-        Lag (ms), adaptation and its time constant (ms) of small changes.
+    known : Known
+        The prior.
     bin_ms : float
         ms.
     """
@@ -111,11 +120,12 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, kinds: Sequen
                                for a, c in zip(arriving, courses, strict=True)])
 
     # Parameters: means of the sensitivities to rises and falls, half their differences, then four numbers.
-    numbers = [np.log(known[0]), known[1], np.log(known[2]), np.log(known[0])]
+    numbers = [np.log(known.lag), known.adaptation, np.log(known.slow), np.log(known.lag)]
     prior = np.concatenate([np.ones(n), np.zeros(n), numbers])
     of_input = system.axes[first:last] >= len(system.axis_start) - 1
     known_to = np.concatenate([np.where(of_input, PRIOR_INPUT, PRIOR_SENSITIVITY),
-                               np.where(of_input, PRIOR_INPUT, PRIOR_SIDE), [PRIOR_LAG, PRIOR_RHO, PRIOR_SLOW, PRIOR_LAG]])
+                               np.where(of_input, PRIOR_INPUT, PRIOR_SIDE),
+                               [PRIOR_LAG, PRIOR_RHO, known.slow_error, PRIOR_LAG]])
     bounds = ([np.log(lag), rho, np.log(slow), np.log(lag)] for lag, rho, slow in zip(LAGS, RHOS, SLOWS, strict=True))
     low, high = (np.concatenate([np.full(n, s), np.full(n, side), ends])
                  for s, side, ends in zip(SENSITIVITIES, (-MOST_SIDE, MOST_SIDE), bounds, strict=True))
@@ -225,8 +235,10 @@ def _course(one: System, arriving: FloatArray, p: FloatArray, bin_ms: float) -> 
     """Rates (Hz) of the population alone, in bins, with the parameters of a fit."""
     n = arriving.shape[1]
     lag, rho, slow, rising = p[2 * n :]
-    row = [np.array([[value]]) for value in (1.0, np.exp(lag), rho, np.exp(slow), 1.0, np.exp(rising))]
-    cells = Cells(*row, np.ascontiguousarray(_sides(p, n)[..., None]))
+    table = {"knots": 1.0, "lag": np.exp(lag), "adaptation": rho, "slow": np.exp(slow), "irregularity": 1.0,
+             "rising": np.exp(rising)}
+    cells = Cells(**{name: np.array([[value]]) for name, value in table.items()},
+                  sensitivity=np.ascontiguousarray(_sides(p, n)[..., None]))
     out = np.empty(len(arriving))
     _follow(one, cells, np.ascontiguousarray(arriving), empty_response(one), out)
     return np.asarray(out.reshape(-1, round(bin_ms / STEP)).mean(axis=1), float)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from automfm_hpc.mean_field import MeanField
 
 FloatArray = NDArray[np.float64]
-REALIZATIONS = {"constant": 60, "sine": 60}  # of finite populations, for one protocol
-COURSES = 300  # the same for other kinds, all cycles counted: chance in a course would count against the mean field
+REALIZATIONS = {"constant": 60, "sine": 300}  # of finite populations, for one protocol
+COURSES = 1000  # the same for other kinds, all cycles counted: chance in a course would count against the mean field
 FEWEST = 12  # whatever the cycles
 KEPT = tuple(name for name in VALUES if name != "trains")
 RETURN = 300.0  # ms after a protocol in which the mean field must come back

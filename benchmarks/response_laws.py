@@ -9,11 +9,11 @@ leading). The laws:
 
     momentary   lag of the rate; numbers at the momentary rate: lag at what is aimed at, the rest at the recent rate z
     rate        lag of the rate; numbers at the population's mean rate over the last 100 ms
-    logarithm   lag of the logarithm (the model's; it steps the lag exactly, the laws here take a step's target for all
-                of it)
+    logarithm   lag of the logarithm
     power       lag of the logarithm, adaptation as a power of the ratio
     second      lag of the logarithm, and a second recent rate with a time constant of its own
-    sided       lag of the logarithm, another one where it rises than where it falls
+    sided       lag of the logarithm, another one where it rises than where it falls (the model's; it steps the lag
+                exactly, the laws here take a step's target for all of it)
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ def load(run: Run, name: str) -> tuple[Data, np.ndarray, np.ndarray]:
     knots = np.array([np.mean([target[k, s].mean() for s in range(experiment.seeds)])
                       for k in range(len(experiment.protocols))])  # fmt: skip
     at = [np.interp(knots, known.knots[i], row) for row in
-          (np.log(known.lag[i]), known.adaptation[i] - 1.0, np.log(known.slow[i]), *known.sensitivity[0, first:last],
-           *known.sensitivity[1, first:last])]  # fmt: skip
+          (np.log(known.mean_lag[i]), known.adaptation[i] - 1.0, np.log(known.slow[i]),
+           *known.sensitivity[0, first:last], *known.sensitivity[1, first:last])]  # fmt: skip
     table = np.stack([*at[:3], 0.0 * knots, np.full(knots.size, np.log(12.0)), at[0], *at[3:]])
     of_input = model.system.axes[first:last] >= len(model.populations)
     return Data(alone(model.system, i), arriving, target, of_input), knots, table

@@ -29,7 +29,7 @@ from automfm_hpc.rate_models import RateModel
 from automfm_hpc.remap import Cell, Channel
 from automfm_hpc.run_folder import Run
 from automfm_hpc.spikes import activity, smooth
-from automfm_hpc.swing_fit import FASTEST_SWING, PASSED, UNHEARD, Course, fastest_heard, fit_swing
+from automfm_hpc.swing_fit import FASTEST_SWING, PASSED, UNHEARD, Course, Known, fastest_heard, fit_swing
 from automfm_hpc.swings import Heard, follow_courses, recorded_courses, with_run_up
 
 BEFORE = 100.0
@@ -154,7 +154,7 @@ def test_a_fit_finds_the_numbers_that_made_the_course(sensitivity, rho, lags):
         courses.append(Course(sent, rng.poisson(rate * 5.0) / 5.0))  # 5000 cells
     system = made.system._replace(axes=np.zeros(1, np.int64))  # a source that is a population: column 0
     swapped = [Course(c.sent[:, ::-1].copy(), c.target) for c in courses]
-    fitted = fit_swing(system, made.dynamics, 0, [swapped], np.array([1.0, 1.5, 140.0]), 1.0)
+    fitted = fit_swing(system, made.dynamics, 0, [swapped], Known(1.0, 1.5, 100.0, 0.5), 1.0)
     assert fitted.sensitivity[:, 0] * fitted.adaptation == pytest.approx(np.array(sensitivity) * rho, rel=0.05)
     assert fitted.adaptation == pytest.approx(rho, rel=0.12)
     assert (fitted.lag, fitted.rising) == pytest.approx(lags, rel=0.1, abs=0.2)
@@ -180,7 +180,7 @@ def test_fits_see_oscillations_that_fast_synapses_pass():
         sent = np.column_stack([with_run_up(part, 300.0), np.zeros(1300)])
         rate = driven(made, {"A": sent[:, 1], "s": sent[:, 0]}, 1.0)[300:, 0]
         courses.append(Course(sent, rng.poisson(rate * 5.0) / 5.0))
-    fitted = fit_swing(system, made.dynamics, 0, [courses], np.array([0.4, 1.2, 60.0]), 1.0)
+    fitted = fit_swing(system, made.dynamics, 0, [courses], Known(0.4, 1.2, 60.0, 0.5), 1.0)
     assert fitted.lag == pytest.approx(1.6, rel=0.1)
 
 
@@ -201,7 +201,7 @@ def test_little_is_learnt_from_the_chance_of_an_input():
         swing = rng.poisson(2.0, 1000) * 10.0
         sent = np.column_stack([np.zeros(1300), with_run_up(swing, 300.0)])
         courses.append(Course(sent, driven(made, {"A": sent[:, 0], "s": sent[:, 1]}, 1.0)[300:, 0]))
-    fitted = fit_swing(made.system, made.dynamics, 0, [courses], np.array([2.0, 1.8, 40.0]), 1.0)
+    fitted = fit_swing(made.system, made.dynamics, 0, [courses], Known(2.0, 1.8, 40.0, 0.5), 1.0)
     assert np.all(fitted.sensitivity > 0.6)  # made with 0.5
 
 
@@ -209,7 +209,7 @@ def test_without_a_swing_what_was_known_stays():
     made = model(1.0)
     sent = np.column_stack([np.zeros(1300), np.full(1300, 20.0)])
     target = np.random.default_rng(2).poisson(31.0 * 0.5, 1000) / 0.5  # 500 cells
-    fitted = fit_swing(made.system, made.dynamics, 0, [[Course(sent, target)]], np.array([1.0, 1.5, 60.0]), 1.0)
+    fitted = fit_swing(made.system, made.dynamics, 0, [[Course(sent, target)]], Known(1.0, 1.5, 60.0, 0.5), 1.0)
     assert (fitted.lag, fitted.adaptation, fitted.slow) == pytest.approx((1.0, 1.5, 60.0), rel=0.15)
     assert fitted.sensitivity[:, 0] == pytest.approx([1.0, 1.0], abs=0.1)
 
