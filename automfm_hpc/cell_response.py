@@ -22,12 +22,12 @@ amplitude has not fallen at all), hence two low-passes and not one, which would 
 
 The logarithms. Near silence a membrane follows its input with a lag, and cells fire with an exponential of what it has
 reached: so the lag is one of ln f, and volleys come late and sharp; of f itself they would come late and blunt. A
-membrane that has to come up to threshold is late, one that is pushed below it silences the cell at once: so rises of ln
-f are followed with a lag of their own, of some ms near silence where falls are followed in a tenth of one. And small
-changes do not tell how large ones add up. Driven with the activities of the network's own populations, which swing
-between silence and three times their mean, the Golgi cells of the equations should swing as those of the network do.
-With (rho - 1)(f - z), which does not know how far z is from 0, they swing 3 to 26 % too little at 4, 20 and 60 Hz of
-mossy input, with f (f/z)^(rho - 1) up to 14 % too much; the logarithm lies between (docs/dynamics.md).
+membrane that has to come up to threshold is late, one that is pushed below it silences the cell at once: so rises are
+followed with a lag of their own, of some ms near silence, where falls are followed in a tenth of one. And small changes
+do not tell how large ones add up. Driven with the activities of the network's own populations, which swing between
+silence and three times their mean, the Golgi cells of the equations should swing as those of the network do. With
+(rho - 1)(f - z), which does not know how far z is from 0, they swing 3 to 26 % too little at 4, 20 and 60 Hz of mossy
+input, with f (f/z)^(rho - 1) up to 14 % too much; the logarithm lies between (docs/dynamics.md).
 
 What such swings do to a cell is not what F says of the rates that they pass through: inhibition that comes together
 inhibits less than the same spread out in time, and cells between two waves of it have no time to reach the rate that

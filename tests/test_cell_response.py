@@ -11,6 +11,7 @@ from scipy.signal import welch
 from automfm_hpc.cell_response import CellResponse, at_rest, cells_of, fire, follow, forgotten, shape_of
 from automfm_hpc.cell_response_fit import fit_response
 from automfm_hpc.errors import FitError, MeanFieldError
+from automfm_hpc.measured_dynamics import slow_errors
 from automfm_hpc.response import compiled
 
 ONE = np.ones((1, 1))
@@ -200,6 +201,16 @@ def test_a_known_response_is_recovered(lag, rho, slow, seed):
     assert fitted.gain == pytest.approx(gain, abs=0.08)
     if rho > 1.5 and lag < 1.0 and slow > 30.0:
         assert fitted.adaptation == pytest.approx(rho, rel=0.2)
+        assert abs(np.log(fitted.slow / slow)) < 4.0 * fitted.slow_error
+
+
+def test_cells_that_adapt_tell_their_time_constant_and_others_do_not():
+    f = np.array([0.5, 1.5, 2.5, 4.5, 6.5, 9.5, 13.5, 19.5, 27.5, 39.5, 56.5])
+    told = [fit_response(f, shape_of(f, 0.5, rho, 40.0).T, np.full((1, f.size), 0.01), 40.0).slow_error
+            for rho in (2.5, 1.05)]  # fmt: skip
+    assert told[0] < 0.1 and told[1] > 0.4
+    found = slow_errors({"populations": {"A": [{"slow_error": 0.3}, {"slow_error": 0.4}], "B": []}})
+    assert found == pytest.approx([np.hypot(0.1, 0.24), np.hypot(0.1, 0.5)])
 
 
 def test_what_was_not_measured_is_left_out():
