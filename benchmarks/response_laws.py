@@ -14,6 +14,8 @@ leading). The laws:
     second      lag of the logarithm, and a second recent rate with a time constant of its own
     sided       lag of the logarithm, another one where it rises than where it falls (the model's; it steps the lag
                 exactly, the laws here take a step's target for all of it)
+    recovering  as sided, times the part of the cells that have recovered from their last spike, over its mean: z2 of
+                `second` with its time constant is the part that has not
 """
 
 from __future__ import annotations
@@ -37,13 +39,14 @@ from automfm_hpc.run_folder import Run
 from automfm_hpc.spikes import smooth
 from automfm_hpc.swing_fit import KERNEL, STEP, alone, arriving_rates, chance_of
 
-LAWS = {"momentary": 0, "rate": 1, "logarithm": 2, "power": 3, "second": 4, "sided": 5}
+LAWS = {"momentary": 0, "rate": 1, "logarithm": 2, "power": 3, "second": 4, "sided": 5, "recovering": 6}
 # Rows of a table; then sensitivities to rises, to falls. LAG: of falls, where that of rises is another.
 LAG, RHO, SLOW, SECOND_RHO, SECOND_SLOW, RISING, SIDES = range(7)
-OF_ONE_LAW = {SECOND_RHO: "second", SECOND_SLOW: "second", RISING: "sided"}
+OF_LAWS = {SECOND_RHO: (4,), SECOND_SLOW: (4, 6), RISING: (5, 6)}  # which others do without
 PRIOR = (0.5, 0.5, 0.5, 0.5, 0.7, 0.5)
 PRIOR_SIDES, PRIOR_INPUT = 0.25, 0.03
-LOW = (np.log(0.05), -0.9, np.log(3.0), -5.0, np.log(3.0), np.log(0.05))
+SECOND_TIME, RECOVERY = 12.0, 3.0  # ms: where a second recent rate and recovery begin
+LOW = (np.log(0.05), -0.9, np.log(3.0), -5.0, np.log(0.5), np.log(0.05))
 HIGH = (np.log(20.0), 8.0, np.log(600.0), 8.0, np.log(1e3), np.log(20.0))
 
 
@@ -94,7 +97,7 @@ def step_law(one: System, law: int, knots: np.ndarray, table: np.ndarray, arrivi
             m += (min(max(aim, 0.0), FASTEST) - m) * lag
             nu += (0.5 * (old + m) - nu) * lag
         else:
-            if law == 5 and np.log(f + q) > second:
+            if law >= 5 and np.log(f + q) > second:
                 lag = 1.0 - np.exp(-2.0 * h / np.exp(between(table[RISING], low, high, part)))
             old = first
             first += (np.log(f + q) - first) * lag
@@ -106,6 +109,8 @@ def step_law(one: System, law: int, knots: np.ndarray, table: np.ndarray, arrivi
                 aim = g - q + rho * g * x
                 if law == 4:
                     aim += between(table[SECOND_RHO], low, high, part) * g * (second - np.log(z2 + q))
+                elif law == 6:
+                    aim *= max(1.0 - 1e-3 * slow2 * z2, 0.0) / (1.0 - min(1e-3 * slow2 * own, 0.8))
             nu = min(max(aim, 0.0), FASTEST)
         mean = 0.5 * (before + nu)
         z += (mean - z) * (1.0 - np.exp(-h / slow))
@@ -135,7 +140,7 @@ def load(run: Run, name: str) -> tuple[Data, np.ndarray, np.ndarray]:
     at = [np.interp(knots, known.knots[i], row) for row in
           (np.log(known.mean_lag[i]), known.adaptation[i] - 1.0, np.log(known.slow[i]),
            *known.sensitivity[0, first:last], *known.sensitivity[1, first:last])]  # fmt: skip
-    table = np.stack([*at[:3], 0.0 * knots, np.full(knots.size, np.log(12.0)), at[0], *at[3:]])
+    table = np.stack([*at[:3], 0.0 * knots, 0.0 * knots, at[0], *at[3:]])
     of_input = model.system.axes[first:last] >= len(model.populations)
     return Data(alone(model.system, i), arriving, target, of_input), knots, table
 
@@ -148,7 +153,9 @@ def course_of(data: Data, law: int, knots: np.ndarray, table: np.ndarray, key: t
 
 def fitted(data: Data, law: int, knots: np.ndarray, start: np.ndarray, keys: list[tuple[int, int]]) -> np.ndarray:
     """The table that follows the courses of some draws best."""
-    rows = [r for r in range(len(start)) if LAWS.get(OF_ONE_LAW.get(r, ""), law) == law]
+    rows = [r for r in range(len(start)) if law in OF_LAWS.get(r, (law,))]
+    start = start.copy()
+    start[SECOND_SLOW] = np.log(RECOVERY if law == LAWS["recovering"] else SECOND_TIME)
     sides = np.where(np.tile(data.of_input, 2), PRIOR_INPUT, PRIOR_SIDES)
     known_to = np.concatenate([PRIOR, sides])[rows, None] * np.ones(knots.size)
     width = 2.0 * np.sqrt(np.pi) * KERNEL / BIN
