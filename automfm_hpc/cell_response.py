@@ -233,6 +233,13 @@ def place(knots: FloatArray, rate: float) -> tuple[int, int, float]:
 
 
 @compiled
+def between(row: FloatArray, at: tuple[int, int, float]) -> float:
+    """Of numbers (n_knot,) the one at a `place`."""
+    low, high, part = at
+    return row[low] + part * (row[high] - row[low])
+
+
+@compiled
 def forgotten(h: float) -> tuple[float, float]:
     """Part that a step h (ms) replaces of the mean rate of a source, and of a population's own."""
     return 1.0 - np.exp(-h / HABIT), 1.0 - np.exp(-h / OWN_HABIT)
@@ -248,11 +255,10 @@ def temper(c: Cells, i: int, first: int, last: int, recent: float, habit: FloatA
     """
     if c.sensitivity.shape[1] == 0:
         return
-    low, high, part = place(c.knots[i], recent)
+    at = place(c.knots[i], recent)
     for a in range(first, last):
         swing = rate[a] - habit[a]
-        side = c.sensitivity[0 if swing > 0.0 else 1, a]
-        felt = side[low] + part * (side[high] - side[low])
+        felt = between(c.sensitivity[0 if swing > 0.0 else 1, a], at)
         rate[a] = max(habit[a] + felt * swing, 0.0)
         habit[a] += forget[0] * swing
 
@@ -273,14 +279,13 @@ def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, i
     `nu` (n_population,) are rates (Hz), `inner` (5, n_population) what `at_rest` makes, `forget` as for `temper`.
     """
     z, own, before = inner[RECENT, i], inner[OWN, i], nu[i]
-    low, high, part = place(c.knots[i], own)
-    rho = c.adaptation[i, low] + part * (c.adaptation[i, high] - c.adaptation[i, low])
-    slow = c.slow[i, low] + part * (c.slow[i, high] - c.slow[i, low])
+    at = place(c.knots[i], own)
+    rho, slow = between(c.adaptation[i], at), between(c.slow[i], at)
     # Taking the target's new value for the whole step would be early by half of it: a fit would make up for that with a
     # lag, and other steps would not.
     target = np.log(max(f, 0.0) + LEAST_RATE)
-    lags = c.rising[i] if target > inner[SECOND, i] else c.lag[i]
-    steps, slowly = 2.0 * h / (lags[low] + part * (lags[high] - lags[low])), 1.0 - np.exp(-h / slow)
+    lag = between(c.rising[i] if target > inner[SECOND, i] else c.lag[i], at)
+    steps, slowly = 2.0 * h / lag, 1.0 - np.exp(-h / slow)
     left = np.exp(-steps)
     inner[FIRST, i], u = two_low_passes(target, inner[TARGET, i], inner[FIRST, i], inner[SECOND, i], left, steps * left,
                                         1.0 / steps)
@@ -315,8 +320,7 @@ def fire(c: Cells, i: int, N: float, h: float, nu: FloatArray, own: float, chanc
     rate = max(nu[i], LEAST_CHANCE)
     mean = rate * N * h / 1000.0
     excess = np.random.poisson(mean) / mean - 1.0
-    low, high, part = place(c.knots[i], own)
-    cv = c.irregularity[i, low] + part * (c.irregularity[i, high] - c.irregularity[i, low])
+    cv = between(c.irregularity[i], place(c.knots[i], own))
     passed = 1.0 - np.exp(-CORNER * rate * h)
     chance[0, i] += (excess - chance[0, i]) * passed
     chance[1, i] += (chance[0, i] - chance[1, i]) * passed

@@ -38,9 +38,12 @@ RARE, UNEVEN, MOST = 12.0, 0.75, 4.0  # slower (Hz) and more uneven populations 
 RUN_UP = 300.0  # ms before the window; longer where the plan's transient is
 
 
-def cells_for(rate: float, spread: float) -> int:
-    """How many cells of a population are isolated: of that rate (Hz), and spread of rates over cells relative to it."""
-    return round(CELLS * min(max(RARE / max(rate, 1e-9), (spread / UNEVEN) ** 2, 1.0), MOST))
+def isolated_cells(recorded: Any, experiment: Experiment) -> dict[str, int]:
+    """How many cells of every source would be isolated under one trial of the network, of which this was `recorded`."""
+    activity = recorded["activity"].transpose("name", "time").values
+    rates, spreads = np.asarray(activity, float).mean(axis=1), _spreads(recorded)
+    numbers = CELLS * np.clip(np.maximum(RARE / np.maximum(rates, 1e-9), (spreads / UNEVEN) ** 2), 1.0, MOST)
+    return {name: round(n) for name, n in zip(experiment.names, numbers.tolist(), strict=True)}
 
 
 def run_up(plan: Plan) -> float:
@@ -76,10 +79,10 @@ def simulate_isolated(plan: Plan, recorded: Path, experiment: Experiment, trial:
         activity (n_name, n_bin) in Hz, of isolated cells; nothing of the inputs.
     """
     kept, before = _recorded(recorded, experiment, trial), run_up(plan)
-    courses, trains, spreads = _courses(kept, experiment, trial), _trains(kept), _spreads(kept, experiment)
+    courses, trains, numbers = _courses(kept, experiment, trial), _trains(kept), isolated_cells(kept, experiment)
     found = np.zeros((len(experiment.names), experiment.bins))
     for cell in plan.parameters.cells:
-        n = cells_for(float(courses[cell.population].mean()), spreads[cell.population])
+        n = numbers[cell.population]
         seed = seed_for(plan.seed, "isolated", cell.population, trial.protocol, trial.seed)
         heard = Heard({name: with_run_up(courses[name], before) for name in cell.axes},
                       {name: with_run_up(trains[name], before) for name in cell.axes if name in trains})
@@ -107,10 +110,10 @@ def _courses(recorded: Any, experiment: Experiment, trial: Trial) -> dict[str, F
     return given | dict(zip(experiment.names, np.asarray(activity, float), strict=True))
 
 
-def _spreads(recorded: Any, experiment: Experiment) -> dict[str, float]:
-    """Standard deviation of the cells' rates over their mean, of every population in one trial; 0 where none fires."""
+def _spreads(recorded: Any) -> FloatArray:
+    """Standard deviation of the cells' rates over their mean, of every source (n_name,) in one trial; 0: none fires."""
     sd, mean = (recorded[name].values for name in ("rate_sd", "rate"))
-    return dict(zip(experiment.names, (sd / np.where(mean > 0, mean, np.inf)).tolist(), strict=True))
+    return np.asarray(sd / np.where(mean > 0, mean, np.inf), float)
 
 
 def _trains(recorded: Any) -> dict[str, Counts]:

@@ -19,6 +19,7 @@ import numpy as np
 from scipy.signal import welch
 
 from automfm_hpc.cell_response import Cells, cells_of, fire
+from automfm_hpc.dynamics_plan import LEAST_RATE
 from automfm_hpc.experiment import BIN, Experiment
 from automfm_hpc.mean_field import MeanField
 from automfm_hpc.mesoscopic import DT
@@ -26,7 +27,7 @@ from automfm_hpc.response import compiled
 from automfm_hpc.run_folder import Run
 from automfm_hpc.spikes import smooth
 from automfm_hpc.store import TrialStore
-from automfm_hpc.swings import cells_for
+from automfm_hpc.swings import isolated_cells
 
 BANDS = (5.0, 12.0, 20.0, 28.0, 36.0, 48.0, 80.0, 150.0)  # Hz
 TRIALS = 20  # of realized chance around each course
@@ -61,7 +62,6 @@ def main() -> None:
     order = ("protocol", "seed", "name", "time")
     stored = TrialStore.open(run.spiking, experiment).dataset()
     there = stored["activity"].transpose(*order).values
-    spread = (stored["rate_sd"] / stored["rate"]).transpose(*order[:3]).values
     alone = TrialStore.open(run.isolated, experiment).dataset()["activity"].transpose(*order).values
     cells, rows = cells_of(model.dynamics.cell), []
     for name in a.populations or [p for p, n in zip(model.populations, model.system.N, strict=False) if n < 5000]:
@@ -69,7 +69,9 @@ def main() -> None:
         N = float(model.system.N[i])
         for k in range(len(experiment.protocols)):
             course, rate = alone[k, :, j], float(alone[k, :, j].mean())
-            isolated = np.mean([cells_for(float(there[k, s, j].mean()), float(spread[k, s, j]))
+            if rate < LEAST_RATE:
+                continue
+            isolated = np.mean([isolated_cells(stored.isel(protocol=k, seed=s), experiment)[name]
                                 for s in range(len(course))])  # fmt: skip
             smoothed = smooth(course, 1.0, BIN)
             made = [realized(cells, i, x, N, rate, round(BIN / DT), 100 * s + t) - x

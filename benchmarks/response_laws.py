@@ -29,7 +29,7 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.signal import csd, welch
 
-from automfm_hpc.cell_response import LEAST_RATE, forgotten, place
+from automfm_hpc.cell_response import LEAST_RATE, between, forgotten, place
 from automfm_hpc.experiment import BIN, Experiment, Trial
 from automfm_hpc.mean_field import MeanField
 from automfm_hpc.measured_swings import Followed, course_at
@@ -60,11 +60,6 @@ class Data(NamedTuple):
 
 
 @compiled
-def between(row: np.ndarray, low: int, high: int, part: float) -> float:
-    return row[low] + part * (row[high] - row[low])
-
-
-@compiled
 def step_law(one: System, law: int, knots: np.ndarray, table: np.ndarray, arriving: np.ndarray, work: Response,
              out: np.ndarray) -> None:
     n, h, q = arriving.shape[1], STEP, LEAST_RATE
@@ -76,29 +71,29 @@ def step_law(one: System, law: int, knots: np.ndarray, table: np.ndarray, arrivi
     nu = m = z = z2 = own = work.F[0]
     first = second = np.log(nu + q)
     for k in range(arriving.shape[0]):
-        low, high, part = place(knots, z if law == 0 else own)
+        at = place(knots, z if law == 0 else own)
         for a in range(n):
             swing = arriving[k, a] - habit[a]
             side = SIDES + a if swing > 0.0 else SIDES + n + a
-            work.nu[a] = max(habit[a] + between(table[side], low, high, part) * swing, 0.0)
+            work.nu[a] = max(habit[a] + between(table[side], at) * swing, 0.0)
             habit[a] += forget[0] * swing
         respond_into(one, work)
-        f, rho = work.F[0], between(table[RHO], low, high, part)
-        slow = np.exp(between(table[SLOW], low, high, part))
-        slow2 = np.exp(between(table[SECOND_SLOW], low, high, part))
-        lag = 1.0 - np.exp(-2.0 * h / np.exp(between(table[LAG], low, high, part)))
+        f, rho = work.F[0], between(table[RHO], at)
+        slow = np.exp(between(table[SLOW], at))
+        slow2 = np.exp(between(table[SECOND_SLOW], at))
+        lag = 1.0 - np.exp(-2.0 * h / np.exp(between(table[LAG], at)))
         before = nu
         if law < 2:
             aim = f + rho * (f + q) * (np.log(f + q) - np.log(z + q))
             if law == 0:
-                low, high, part = place(knots, max(aim, nu))
-                lag = 1.0 - np.exp(-2.0 * h / np.exp(between(table[LAG], low, high, part)))
+                at = place(knots, max(aim, nu))
+                lag = 1.0 - np.exp(-2.0 * h / np.exp(between(table[LAG], at)))
             old = m
             m += (min(max(aim, 0.0), FASTEST) - m) * lag
             nu += (0.5 * (old + m) - nu) * lag
         else:
             if law >= 5 and np.log(f + q) > second:
-                lag = 1.0 - np.exp(-2.0 * h / np.exp(between(table[RISING], low, high, part)))
+                lag = 1.0 - np.exp(-2.0 * h / np.exp(between(table[RISING], at)))
             old = first
             first += (np.log(f + q) - first) * lag
             second += (0.5 * (old + first) - second) * lag
@@ -108,7 +103,7 @@ def step_law(one: System, law: int, knots: np.ndarray, table: np.ndarray, arrivi
             else:
                 aim = g - q + rho * g * x
                 if law == 4:
-                    aim += between(table[SECOND_RHO], low, high, part) * g * (second - np.log(z2 + q))
+                    aim += between(table[SECOND_RHO], at) * g * (second - np.log(z2 + q))
                 elif law == 6:
                     aim *= max(1.0 - 1e-3 * slow2 * z2, 0.0) / (1.0 - min(1e-3 * slow2 * own, 0.8))
             nu = min(max(aim, 0.0), FASTEST)
