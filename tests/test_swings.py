@@ -29,7 +29,7 @@ from automfm_hpc.rate_models import RateModel
 from automfm_hpc.remap import Cell, Channel
 from automfm_hpc.run_folder import Run
 from automfm_hpc.spikes import activity, smooth
-from automfm_hpc.swing_fit import FASTEST_SWING, PASSED, UNHEARD, Course, Known, fastest_heard, fit_swing
+from automfm_hpc.swing_fit import FASTEST_SWING, PASSED, UNHEARD, Course, FittedSwing, Known, fastest_heard, fit_swing
 from automfm_hpc.swings import Heard, follow_courses, recorded_courses, with_run_up
 
 BEFORE = 100.0
@@ -136,29 +136,34 @@ def test_small_sinusoids_pass_as_the_linear_theory_says(frequency):
 # --- fits -----------------------------------------------------------------------------------------
 
 
+def fitted_to(made: MeanField) -> FittedSwing:
+    """To the course of 5000 cells under a broad swing; with tau near HABIT, sensitivity and rho would do the same."""
+    rng, courses = np.random.default_rng(5), []
+    for _ in range(3):
+        white = smooth(rng.standard_normal((1, 1000)), 6.0)[0]
+        swing = np.maximum(20.0 + 8.0 * white / white.std(), 0.0)
+        sent = np.column_stack([with_run_up(swing, 300.0), np.zeros(1300)])
+        rate = driven(made, {"A": sent[:, 1], "s": sent[:, 0]}, 1.0)[300:, 0]
+        courses.append(Course(sent, rng.poisson(rate * 5.0) / 5.0))
+    system = made.system._replace(axes=np.zeros(1, np.int64))  # a source that is a population: column 0
+    return fit_swing(system, made.dynamics, 0, [courses], Known(1.0, 1.5, 100.0, 0.5), 1.0)
+
+
 @pytest.mark.parametrize(("sensitivity", "rho", "lags"), [
     ((0.6, 0.6), 1.8, (2.0, 2.0)), ((1.0, 1.0), 2.5, (2.0, 2.0)), ((1.1, 0.6), 1.0, (2.0, 2.0)),
     ((0.9, 0.9), 1.8, (0.5, 4.0)),
 ])  # fmt: skip
 def test_a_fit_finds_the_numbers_that_made_the_course(sensitivity, rho, lags):
-    """The course of finitely many cells under a broad swing; the fit starts elsewhere."""
-    rng = np.random.default_rng(5)
-    # tau far from HABIT, where sensitivity and rho do the same
-    made = model(sensitivity, rho=rho, slow=150.0, lag=lags[0], rising=lags[1])
-    courses = []
-    for _ in range(3):
-        white = smooth(rng.standard_normal((1, 1000)), 6.0)[0]
-        swing = np.maximum(20.0 + 8.0 * white / white.std(), 0.0)
-        sent = np.column_stack([np.zeros(1300), with_run_up(swing, 300.0)])
-        rate = driven(made, {"A": sent[:, 0], "s": sent[:, 1]}, 1.0)[300:, 0]
-        courses.append(Course(sent, rng.poisson(rate * 5.0) / 5.0))  # 5000 cells
-    system = made.system._replace(axes=np.zeros(1, np.int64))  # a source that is a population: column 0
-    swapped = [Course(c.sent[:, ::-1].copy(), c.target) for c in courses]
-    fitted = fit_swing(system, made.dynamics, 0, [swapped], Known(1.0, 1.5, 100.0, 0.5), 1.0)
+    fitted = fitted_to(model(sensitivity, rho=rho, slow=150.0, lag=lags[0], rising=lags[1]))
     assert fitted.sensitivity[:, 0] * fitted.adaptation == pytest.approx(np.array(sensitivity) * rho, rel=0.05)
     assert fitted.adaptation == pytest.approx(rho, rel=0.12)
     assert (fitted.lag, fitted.rising) == pytest.approx(lags, rel=0.1, abs=0.2)
     assert fitted.explained > 0.98 and abs(fitted.error) < 0.01
+
+
+def test_falls_are_never_followed_later_than_rises():
+    fitted = fitted_to(model(0.9, rho=1.8, slow=150.0, lag=4.0, rising=0.5))
+    assert 0.5 < fitted.lag == fitted.rising < 4.0
 
 
 def fast_model(tau_syn: float, lag: float) -> tuple[MeanField, Any]:
