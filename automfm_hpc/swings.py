@@ -104,6 +104,11 @@ def recorded_courses(path: Path, experiment: Experiment, trial: Trial) -> dict[s
     return _courses(_recorded(path, experiment, trial), experiment, trial)
 
 
+def recorded_trains(path: Path, experiment: Experiment, trial: Trial) -> dict[str, Counts]:
+    """Spikes (n_cell, n_bin) of the cells of populations whose trains one trial of the network kept."""
+    return _trains(_recorded(path, experiment, trial))
+
+
 def _courses(recorded: Any, experiment: Experiment, trial: Trial) -> dict[str, FloatArray]:
     activity = recorded["activity"].transpose("name", "time").values
     given = experiment.protocols[trial.protocol].course()
