@@ -158,7 +158,7 @@ def _numbers(p: FloatArray, n: int) -> tuple[float, float, float, float]:
     """Lag of falls (ms), rho, tau and lag of rises (ms) of a fit's parameters.
 
     Falls are not later than rises: a membrane has to come up to threshold, where one pushed below it is silent at once.
-    Left open, 32 of 33 fits gained nothing, and one (RS of `adex_cortex` at 0.8 Hz, 0.013 of R2) made its loop too lively.
+    Left open, 32 of 33 fits gained nothing; one (RS of `adex_cortex` at 0.8 Hz, 0.013 of R2) made its loop too lively.
     """
     lag, rho, slow, rising = p[2 * n :].tolist()
     return float(np.exp(min(lag, rising))), rho, float(np.exp(slow)), float(np.exp(rising))
