@@ -22,6 +22,7 @@ from automfm_hpc.cell_response import Cells, cells_of, fire
 from automfm_hpc.dynamics_plan import LEAST_RATE
 from automfm_hpc.experiment import BIN, Experiment
 from automfm_hpc.mean_field import MeanField
+from automfm_hpc.measured_swings import SEAM
 from automfm_hpc.mesoscopic import DT
 from automfm_hpc.response import compiled
 from automfm_hpc.run_folder import Run
@@ -31,7 +32,6 @@ from automfm_hpc.swings import isolated_cells
 
 BANDS = (5.0, 12.0, 20.0, 28.0, 36.0, 48.0, 80.0, 150.0)  # Hz
 TRIALS = 20  # of realized chance around each course
-SEAM = 100  # bins that the window takes to forget its run-up
 
 
 @compiled
@@ -46,7 +46,7 @@ def realized(c: Cells, i: int, rate: np.ndarray, N: float, own: float, held: int
 
 def power(courses: np.ndarray, N: float, rate: float) -> list[float]:
     """Of activities (n_trial, n_bin) around their rate, over that of N Poisson processes, in BANDS."""
-    f, found = welch(courses[:, SEAM:], 1000.0 / BIN, nperseg=128)
+    f, found = welch(courses[:, round(SEAM / BIN) :], 1000.0 / BIN, nperseg=128)
     relative = found.mean(axis=0) / 2.0 * N / rate
     return [float(relative[(f >= low) & (f < high)].mean()) for low, high in pairwise(BANDS)]
 

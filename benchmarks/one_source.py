@@ -23,6 +23,7 @@ import numpy as np
 
 from automfm_hpc.experiment import BIN, Experiment, Trial, varied_experiment
 from automfm_hpc.mean_field import MeanField
+from automfm_hpc.measured_swings import SEAM
 from automfm_hpc.mesoscopic import driven
 from automfm_hpc.presynaptic import statistics_of
 from automfm_hpc.provenance import seed_for
@@ -31,7 +32,6 @@ from automfm_hpc.spikes import activity
 from automfm_hpc.swings import Heard, follow_courses, recorded_courses, recorded_trains, run_up, with_run_up
 
 BANDS = (3.0, 7.0, 12.0, 17.0, 22.0, 27.0, 32.0, 40.0)  # Hz
-SEAM = 100  # bins that the window takes to forget its run-up
 
 
 def trials(run: Run) -> list[tuple[Experiment, Path, Trial]]:
@@ -62,8 +62,9 @@ def follow(folder: Path, population: str, source: str, n: int, k: int) -> np.nda
 
 def compared(courses: list[np.ndarray]) -> dict[str, Any]:
     """Cells over equations in BANDS, all trials of a working point together."""
-    window = np.hanning(courses[0].shape[1] - SEAM)
-    both = [np.fft.rfft((c[:, SEAM:] - c[:, SEAM:].mean(axis=1, keepdims=True)) * window) for c in courses]
+    heard = [c[:, round(SEAM / BIN) :] for c in courses]
+    window = np.hanning(heard[0].shape[1])
+    both = [np.fft.rfft((c - c.mean(axis=1, keepdims=True)) * window) for c in heard]
     frequency, rows = np.fft.rfftfreq(window.size, BIN / 1000.0), []
     for low, high in pairwise(BANDS):
         cells, equations = np.concatenate([b[:, (frequency >= low) & (frequency < high)] for b in both], axis=1)
@@ -84,7 +85,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     a = parser.parse_args()
-    jobs = list(trials(Run(a.run)))
+    jobs = trials(Run(a.run))
     with ProcessPoolExecutor(a.processes, mp_context=get_context("spawn")) as pool:
         found = list(pool.map(partial(follow, a.run, a.population, a.source, a.cells), range(len(jobs))))
     points = groupby(zip(jobs, found, strict=True), key=lambda pair: pair[0][2].protocol)

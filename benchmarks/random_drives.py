@@ -20,6 +20,7 @@ from scipy.signal import lfilter
 
 from automfm_hpc.mean_field import MeanField
 from automfm_hpc.mesoscopic import MEMORY
+from automfm_hpc.protocols import Protocol
 
 HIGHEST, BUMP = 300.0, 150.0  # Hz
 TOLD = ("constant", "step", "bump", "sine", "beyond the domain", "not finite", "negative", "not reported")
@@ -27,30 +28,28 @@ TOLD = ("constant", "step", "bump", "sine", "beyond the domain", "not finite", "
 
 def random_drive(rng: np.random.Generator, seconds: float) -> tuple[str, Any, float]:
     """Its kind, a rate (Hz) or a table of times (s) and rates, and the highest mean over MEMORY."""
-    kind = str(rng.choice(["constant", "step", "bump", "sine"]))
+    kind, duration = str(rng.choice(["constant", "step", "bump", "sine"])), 1000.0 * seconds
     base, other = rng.uniform(0.0, HIGHEST, 2)
-    time = np.arange(0.0, seconds + 5e-4, 1e-3)
     if kind == "constant":
         return kind, float(base), float(base)
     if kind == "step":
-        rate = np.where(time < rng.uniform(0.0, seconds), base, other)
+        settings = {"start": rng.uniform(0.0, duration), "length": duration, "amplitude": other - base}
     elif kind == "bump":
-        size, sigma = rng.uniform(0.0, BUMP), rng.uniform(0.002, 0.1)
-        rate = rng.uniform(0.0, 40.0) + size * np.exp(-0.5 * ((time - 0.5 * seconds) / sigma) ** 2)
+        settings = {"amplitude": rng.uniform(0.0, BUMP), "sigma": rng.uniform(2.0, 100.0), "centre": 0.5 * duration}
+        base = rng.uniform(0.0, 40.0)
     else:
-        rate = base * (1.0 + rng.uniform(0.0, 1.0) * np.sin(2.0 * np.pi * rng.uniform(1.0, 100.0) * time))
-    rate = np.minimum(rate, HIGHEST)
+        settings = {"amplitude": base * rng.uniform(0.0, 1.0), "frequency": rng.uniform(1.0, 100.0)}
+    protocol = Protocol(kind, "input", {"input": base}, settings, duration=duration)
+    rate = np.minimum(protocol.rate(), HIGHEST)
     kept = np.exp(-1.0 / MEMORY)
     mean, _ = lfilter([1.0 - kept], [1.0, -kept], rate, zi=[kept * rate[0]])
-    return kind, np.column_stack([time, rate]), float(mean.max())
+    return kind, np.column_stack([protocol.times() / 1000.0, rate]), float(mean.max())
 
 
-def faults(result: Any, names: list[str], beyond: bool) -> list[str]:
-    values = [result[name].values for name in names]
+def faults(result: Any, beyond: bool) -> list[str]:
     reported = any(event["status"] == "out_of_domain" for event in result.attrs["events"])
-    found = {"not finite": not all(np.isfinite(v).all() for v in values),
-             "negative": any((result[name].values < 0).any() for name in names if name == "rate"),
-             "not reported": beyond and not reported}
+    found = {"not finite": not all(np.isfinite(values).all() for values in result.data_vars.values()),
+             "negative": bool((result["rate"] < 0).any()), "not reported": beyond and not reported}
     return [name for name, there in found.items() if there]
 
 
@@ -74,8 +73,8 @@ def main() -> None:
         given = {name: drive, **fixed}
         solved = model.solve(given, duration=a.seconds, order=1, every=10)
         realized = model.realizations(given, duration=a.seconds, trials=1, seed=k)
-        for found, names in ((solved, ["rate"]), (realized, ["rate", "activity"])):
-            counted.update(faults(found, names, beyond))
+        for result in (solved, realized):
+            counted.update(faults(result, beyond))
     told = {key: counted[key] for key in TOLD}
     print(json.dumps(told) if a.json else "\n".join(f"{key:<20}{value:8d}" for key, value in told.items()))
 
