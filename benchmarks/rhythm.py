@@ -1,24 +1,33 @@
 """Power of the populations' activities at one of a run's constant drives: network and realizations of the mean field.
 
-    python benchmarks/rhythm.py RUN --drive 9.6 [--band 20] [--between 12 60] [--populations FS] [--json]
+    python benchmarks/rhythm.py RUN --drive 9.6 [--band 20] [--between 12 60] [--populations FS] [--scale 3] [--json]
 
 Welch's estimate of the trials that the run was planned from (1 ms bins, Hz^2 per kHz, one-sided); `--drive` picks the
-working point whose first input has this rate.
+working point whose first input has this rate. With --scale two draws of the network are run anew with so many times
+the cells, in-degrees as they are, beside a mean field of as many: chance is less, a rhythm of the network's own stays.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from scipy.signal import welch
 
-from automfm_hpc.experiment import BIN, Experiment
+from automfm_hpc.experiment import BIN, Experiment, Trial, simulate_trial
 from automfm_hpc.mean_field import MeanField
 from automfm_hpc.run_folder import Run
+from automfm_hpc.stages import prepare_nest
 from automfm_hpc.store import TrialStore
+
+DRAWS = 2  # of the scaled network
 
 
 def rhythm(courses: np.ndarray, between: tuple[float, float]) -> float:
@@ -30,6 +39,15 @@ def rhythm(courses: np.ndarray, between: tuple[float, float]) -> float:
     return float(f @ weight / weight.sum())
 
 
+def scaled_activity(experiment: Experiment, k: int, scale: float) -> dict[str, np.ndarray]:
+    """Activities (Hz), (n_trial, n_bin), of every population in a network of so many times the cells."""
+    larger = replace(experiment, scale=scale * experiment.scale, seeds=DRAWS)
+    prepare_nest(larger.network, lambda text: None)
+    with ProcessPoolExecutor(min(os.cpu_count() or 1, DRAWS), mp_context=get_context("spawn")) as pool:
+        found = list(pool.map(partial(simulate_trial, larger), [Trial(k, seed) for seed in range(DRAWS)]))
+    return {name: np.array([trial["activity"][j] for trial in found]) for j, name in enumerate(larger.names)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
@@ -37,6 +55,7 @@ def main() -> None:
     parser.add_argument("--band", type=float, default=20.0, help="Hz")
     parser.add_argument("--between", type=float, nargs=2, default=(5.0, 400.0), help="Hz, where a rhythm is looked for")
     parser.add_argument("--populations", nargs="+")
+    parser.add_argument("--scale", type=float, default=1.0, help="times as many cells as the network of the run")
     parser.add_argument("--json", action="store_true")
     a = parser.parse_args()
     run, model = Run(a.run), MeanField.load(a.run)
@@ -45,18 +64,22 @@ def main() -> None:
     if a.drive not in drives:
         raise SystemExit(f"{a.run} was planned from drives of {', '.join(f'{d:g}' for d in drives)} Hz")
     k = drives.index(a.drive)
-    there = TrialStore.open(run.spiking, experiment).dataset()["activity"].isel(protocol=k)
+    stored = TrialStore.open(run.spiking, experiment).dataset()["activity"].isel(protocol=k)
+    there = {name: stored.sel(name=name).transpose("seed", "time").values for name in experiment.names}
+    if a.scale != 1.0:
+        there = scaled_activity(experiment, k, a.scale)
+        model.system.N[: len(model.populations)] *= a.scale  # inputs keep their sources, as in the network
     drive = dict(experiment.protocols[k].background)
     here = model.realizations(drive, duration=2.0, trials=10, bin_ms=BIN)["activity"]
     rows = {}
     for name in a.populations or model.populations:
-        both = [there.sel(name=name).transpose("seed", "time"), here.sel(population=name).transpose("trial", "time")]
+        both = [there[name], here.sel(population=name).transpose("trial", "time").values]
         per_segment = round(2000.0 / BIN / a.band)
-        (f, network), (_, field) = (welch(x.values, 1000.0 / BIN, nperseg=per_segment) for x in both)
+        (f, network), (_, field) = (welch(x, 1000.0 / BIN, nperseg=per_segment) for x in both)
         rows[name] = {"frequency_Hz": f[1:].tolist(), "network": (1000.0 * network.mean(axis=0)[1:]).tolist(),
                       "mean_field": (1000.0 * field.mean(axis=0)[1:]).tolist(),
-                      "sd_Hz": [float(np.std(x.values, axis=1).mean()) for x in both],
-                      "rhythm_Hz": [rhythm(x.values, tuple(a.between)) for x in both]}
+                      "sd_Hz": [float(np.std(x, axis=1).mean()) for x in both],
+                      "rhythm_Hz": [rhythm(x, tuple(a.between)) for x in both]}
         if not a.json:
             sd, at = rows[name]["sd_Hz"], rows[name]["rhythm_Hz"]
             print(f"{name}: standard deviation {sd[0]:.2f} Hz, mean field {sd[1]:.2f} Hz; "
