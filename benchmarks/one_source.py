@@ -61,14 +61,20 @@ def trials(run: Run, frequency: float | None) -> list[tuple[Experiment, Path, Tr
     return sorted(((e, path, t) for e, path in kinds for t in e.trials()), key=lambda job: job[2].protocol)
 
 
-def simulated(run: Run, frequency: float, processes: int) -> None:
-    """Let the network run under a sinusoid, where it has not yet."""
-    (experiment, path, _), *_ = trials(run, frequency)
+def simulate(folder: Path, frequency: float, trial: Trial) -> dict[str, np.ndarray]:
+    """One draw of the network under a sinusoid."""
+    (experiment, _, _), *_ = trials(Run(folder), frequency)
+    return simulate_trial(experiment, trial)
+
+
+def keep_trials(folder: Path, frequency: float, processes: int) -> None:
+    """Let the network run under a sinusoid, as far as it has not yet."""
+    (experiment, path, _), *_ = trials(Run(folder), frequency)
     path.parent.mkdir(exist_ok=True)
     store = TrialStore.create(path, experiment, VALUES)
     missing = store.missing()
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        for trial, values in zip(missing, pool.map(partial(simulate_trial, experiment), missing), strict=True):
+        for trial, values in zip(missing, pool.map(partial(simulate, folder, frequency), missing), strict=True):
             store.write(trial, values)
 
 
@@ -84,8 +90,6 @@ def follow(folder: Path, population: str, source: str, n: int, frequency: float 
     plan = run.read_plan()
     cell = next(c for c in plan.parameters.cells if c.population == population)
     heard_by = [name for name in cell.axes if source in (name, "all")]
-    if not heard_by:
-        raise SystemExit(f"{population} hears {', '.join(cell.axes)}, not {source}")
     before, trains = run_up(plan), {} if how == "anew" else recorded_trains(path, experiment, trial)
     courses = {name: c if name in heard_by else np.full_like(c, c.mean())
                for name, c in recorded_courses(path, experiment, trial).items()}
@@ -128,9 +132,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     a = parser.parse_args()
     run, bands = Run(a.run), BANDS
+    heard = {c.population: c.axes for c in run.read_plan().parameters.cells}
+    if a.source not in (*heard.get(a.population, ()), "all"):
+        raise SystemExit(f"{a.population} does not hear {a.source}: {heard}")
     if a.frequency is not None:
         prepare_nest(run.read_plan().network, lambda text: None)
-        simulated(run, a.frequency, a.processes)
+        keep_trials(a.run, a.frequency, a.processes)
         bands = (a.frequency - 0.5, a.frequency + 0.5)
     jobs = trials(run, a.frequency)
     with ProcessPoolExecutor(a.processes, mp_context=get_context("spawn")) as pool:

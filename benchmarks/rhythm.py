@@ -39,13 +39,19 @@ def rhythm(courses: np.ndarray, between: tuple[float, float]) -> float:
     return float(f @ weight / weight.sum())
 
 
-def scaled_activity(experiment: Experiment, k: int, scale: float) -> dict[str, np.ndarray]:
-    """Activities (Hz), (n_trial, n_bin), of every population in a network of so many times the cells."""
+def scaled_trial(folder: Path, k: int, scale: float, seed: int) -> dict[str, np.ndarray]:
+    """Activities (Hz), (n_bin,), of every population at the k-th working point, in a network of more cells."""
+    run = Run(folder)
+    experiment = Experiment.read(run.spiking, run.read_plan().network)
     larger = replace(experiment, scale=scale * experiment.scale, seeds=DRAWS)
-    prepare_nest(larger.network, lambda text: None)
+    return dict(zip(larger.names, simulate_trial(larger, Trial(k, seed))["activity"], strict=True))
+
+
+def scaled_activity(folder: Path, k: int, scale: float) -> dict[str, np.ndarray]:
+    """The same of all draws, (n_draw, n_bin)."""
     with ProcessPoolExecutor(min(os.cpu_count() or 1, DRAWS), mp_context=get_context("spawn")) as pool:
-        found = list(pool.map(partial(simulate_trial, larger), [Trial(k, seed) for seed in range(DRAWS)]))
-    return {name: np.array([trial["activity"][j] for trial in found]) for j, name in enumerate(larger.names)}
+        found = list(pool.map(partial(scaled_trial, folder, k, scale), range(DRAWS)))
+    return {name: np.array([trial[name] for trial in found]) for name in found[0]}
 
 
 def main() -> None:
@@ -67,7 +73,8 @@ def main() -> None:
     stored = TrialStore.open(run.spiking, experiment).dataset()["activity"].isel(protocol=k)
     there = {name: stored.sel(name=name).transpose("seed", "time").values for name in experiment.names}
     if a.scale != 1.0:
-        there = scaled_activity(experiment, k, a.scale)
+        prepare_nest(experiment.network, lambda text: None)
+        there = scaled_activity(a.run, k, a.scale)
         model.system.N[: len(model.populations)] *= a.scale  # inputs keep their sources, as in the network
     drive = dict(experiment.protocols[k].background)
     here = model.realizations(drive, duration=2.0, trials=10, bin_ms=BIN)["activity"]
