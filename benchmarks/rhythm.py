@@ -73,6 +73,8 @@ def main() -> None:
     stored = TrialStore.open(run.spiking, experiment).dataset()["activity"].isel(protocol=k)
     there = {name: stored.sel(name=name).transpose("seed", "time").values for name in experiment.names}
     if a.scale != 1.0:
+        if experiment.network.connections is not None:
+            raise SystemExit(f"{experiment.network.name} has connections of its own, and one size")
         prepare_nest(experiment.network, lambda text: None)
         there = scaled_activity(a.run, k, a.scale)
         model.system.N[: len(model.populations)] *= a.scale  # inputs keep their sources, as in the network
