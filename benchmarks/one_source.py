@@ -132,11 +132,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     a = parser.parse_args()
     run, bands = Run(a.run), BANDS
-    heard = {c.population: c.axes for c in run.read_plan().parameters.cells}
+    plan = run.read_plan()
+    heard = {c.population: c.axes for c in plan.parameters.cells}
     if a.source not in (*heard.get(a.population, ()), "all"):
         raise SystemExit(f"{a.population} does not hear {a.source}: {heard}")
     if a.frequency is not None:
-        prepare_nest(run.read_plan().network, lambda text: None)
+        prepare_nest(plan.network, lambda text: None)
         keep_trials(a.run, a.frequency, a.processes)
         bands = (a.frequency - 0.5, a.frequency + 0.5)
     jobs = trials(run, a.frequency)

@@ -70,9 +70,10 @@ def main() -> None:
     if a.drive not in drives:
         raise SystemExit(f"{a.run} was planned from drives of {', '.join(f'{d:g}' for d in drives)} Hz")
     k = drives.index(a.drive)
-    stored = TrialStore.open(run.spiking, experiment).dataset()["activity"].isel(protocol=k)
-    there = {name: stored.sel(name=name).transpose("seed", "time").values for name in experiment.names}
-    if a.scale != 1.0:
+    if a.scale == 1.0:
+        stored = TrialStore.open(run.spiking, experiment).dataset()["activity"].isel(protocol=k)
+        there = {name: stored.sel(name=name).transpose("seed", "time").values for name in experiment.names}
+    else:
         if experiment.network.connections is not None:
             raise SystemExit(f"{experiment.network.name} has connections of its own, and one size")
         prepare_nest(experiment.network, lambda text: None)
