@@ -1,46 +1,44 @@
 """How a population's rate follows its transfer function in time: a short lag, and adaptation to its own rate.
 
-With f(t) = F(y(t)) the rate that the present inputs would give in the long run, z the population's own recent rate, and
-q = LEAST_RATE, below which nothing adapts,
+With f(t) what the present inputs would give in the long run, z the population's own recent rate, and q = LEAST_RATE,
+below which nothing adapts,
 
     T/2 dm/dt  = ln(f + q) - m,    T/2 du/dt = m - u,    g = exp(u) - q,    T = T_rise where ln(f + q) > u, else T_fall
-    nu         = [g + (rho - 1) (g + q) ln((g + q)/(z + q))]_+
+    nu         = [(g + q) exp((rho - 1) b tanh(x/b)) - q]_+,    x = ln((g + q)/(z + q))
     tau dz/dt  = nu - z
+    f          = F(y) exp(sum_k kappa_k (E_k - 1)),    E_k = r_k^2 z_k/y_k^2
 
-Fixed points are those of F: nu = z = g = f. A small sudden change of f shows rho-fold and decays to its own size as z
-follows: spike-triggered currents answer the rate of the recent past, not the present one. Around a rate the response is
+y_k being the rates of the sources behind delays and synapses, z_k their means over the last 100 ms, and r_k the roots
+of the sources' rates behind the same delays and synapses. Fixed points are those of F: nu = z = g = f, and E = 1.
 
-    H(s) = rho (1 + s tau) / [(rho + s tau)(1 + s T/2)^2],    s = 2 pi i f.
+The lag. Near silence a membrane follows its input late, and cells fire with an exponential of what it has reached: so
+the lag is one of ln f, and volleys come late and sharp; of f itself they would come late and blunt. A membrane that has
+to come up to threshold is late, one that is pushed below it silences the cell at once: so rises are followed with a lag
+of their own. What cells near silence show is late rather than weak (the phase of GrC at 3 Hz falls by 43 degrees at
+27 Hz where the amplitude has not fallen at all), hence two low-passes and not one.
 
-with T the mean of both lags, rho > 1 adapts, rho = 1 does not, rho < 1 facilitates. The numbers are measured in
-isolated cells at several rates (`modulated_cells`, `swings`); which hold is told by the population's own mean rate over
-the last 100 ms, so that they stay as they are in a wave: fitted at one working point and changed within its waves, they
-made Golgi cells at 12 Hz answer 10 to 17 degrees too early. With escape noise and noisy synapses cells follow fast
-inputs nearly at once: T is a fraction of a millisecond where they fire much, and a few ms where they are near silence.
-What cells near silence show is late rather than weak (the phase of GrC at 3 Hz falls by 43 degrees at 27 Hz where the
-amplitude has not fallen at all), hence two low-passes and not one, which would need a spurious rho of 1.9 to say so.
+Adaptation. A small sudden change of f shows rho-fold and decays to its own size as z follows: spike-triggered currents
+answer the rate of the recent past, not the present one. Around a rate the response is
 
-The logarithms. Near silence a membrane follows its input with a lag, and cells fire with an exponential of what it has
-reached: so the lag is one of ln f, and volleys come late and sharp; of f itself they would come late and blunt. A
-membrane that has to come up to threshold is late, one that is pushed below it silences the cell at once: so rises are
-followed with a lag of their own, of some ms near silence, where falls are followed in a tenth of one. And small changes
-do not tell how large ones add up. Driven with the activities of the network's own populations, which swing between
-silence and three times their mean, the Golgi cells of the equations should swing as those of the network do. With
-(rho - 1)(f - z), which does not know how far z is from 0, they swing 3 to 26 % too little at 4, 20 and 60 Hz of mossy
-input, with f (f/z)^(rho - 1) up to 14 % too much; the logarithm lies between (docs/dynamics.md).
+    H(s) = rho (1 + s tau) / [(rho + s tau)(1 + s T/2)^2],    s = 2 pi i f,
 
-What such swings do to a cell is not what F says of the rates that they pass through: inhibition that comes together
-inhibits less than the same spread out in time, and cells between two waves of it have no time to reach the rate that
-its lasting absence would give them. F is therefore given
+with T the mean of both lags, rho > 1 adapts, rho = 1 does not, rho < 1 facilitates. A large one shows at most
+exp((rho - 1) b)-fold: a cell that has been silent has no more to give than its currents have let go, and each fires
+once or twice in a volley, whatever drives it. A power of the ratio that knew no bound, or a logarithm, made Golgi cells
+answer all that goes on beside a wave 10 to 40 % too much (docs/dynamics.md).
 
-    y + (1 - sensitivity) (z_y - y)
+The spread. F is sampled with sources whose cells fire each for itself, and whose rates differ. A cell that hears three
+or four of them lives on the difference: it fires where those that it hears happen to send little. In a volley all send
+alike, after it none does, and a mean that is the same inhibits more. Of the Golgi cells of the cerebellum the rates of
+two cells differ with the root of the population's rate: what a cell sends is nu + d sqrt(nu), d being its own. Behind a
+synapse the squared relative spread over cells is then sigma^2 E, E as above: 1 where rates last, low in a volley, high
+between two. That describes what was recorded (R2 0.5 to 0.7), and ln of what isolated granule cells do over F follows that
+spread with one slope, 0.6, at all drives but the lowest (R2 0.7 to 0.9; `benchmarks/relative_spread.py`). kappa is that
+slope times sigma^2, and no matter for sources that are heard in hundreds, nor for inputs, whose fibres are all alike.
 
-in place of the arriving rate y of each source, z_y being the mean of y over the last 30 ms. It may differ for rises
-and falls: a volley of inhibition silences a cell whatever its size, in a pause the cell has to come up first. With one
-number for both, swings would have to shift the mean rate as the curvature of F has it, and granule cells at 30 Hz were
-4 % too fast. Lasting rates pass as they are, and so do changes slower than that: fixed points do not know of it.
-Sensitivities are measured in isolated cells (`swings`), under swings like those of the network; 1 where nothing was
-measured.
+The numbers are measured in isolated cells at several rates (`modulated_cells`, `swings`); which hold is told by the
+population's own mean rate over the last 100 ms, so that they stay as they are in a wave: fitted at one working point and
+changed within its waves, they made Golgi cells at 12 Hz answer 10 to 17 degrees too early.
 
 N cells of rate nu do not fire nu N spikes a second, but as many as chance will have it: a Poisson number, less what
 their regularity takes away from slow fluctuations. With w the excess of a Poisson number over its mean, relative to it,
@@ -67,8 +65,7 @@ from automfm_hpc.response import System, compiled
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
-HABIT = 30.0  # ms over which a source's rate is averaged to tell a swing from a lasting rate
-OWN_HABIT = 100.0  # ms over which a population's own rate is averaged to tell which numbers hold
+LASTING = 100.0  # ms over which rates are averaged: of sources, for z_k, and a population's own, for its numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,12 +84,13 @@ class CellResponse:
         tau (ms).
     irregularity : (n_population, n_knot) array
         Coefficient of variation of the interspike intervals.
-    sensitivity : (2, n_axis, n_knot) array, optional
-        Part of a swing of each source that a transfer function is given, of rises and of falls, at the knots of the
-        axis's population, axes as in `MeanField.axis_labels`; without any it is all of it. (n_axis, n_knot): the same
-        for both.
     rising : (n_population, n_knot) array, optional
         T (ms) where ln(f + q) rises; without any `lag` holds for both.
+    bound : (n_population, n_knot) array, optional
+        b; without any BOUND.
+    spread : (n_axis, n_knot) array, optional
+        kappa of each source, at the knots of the axis's population, axes as in `MeanField.axis_labels`; without any
+        they are 0.
     """
 
     knots: FloatArray
@@ -100,26 +98,25 @@ class CellResponse:
     adaptation: FloatArray
     slow: FloatArray
     irregularity: FloatArray
-    sensitivity: FloatArray = field(default_factory=lambda: np.zeros((2, 0, 1)))
     rising: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
+    bound: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
+    spread: FloatArray = field(default_factory=lambda: np.zeros((0, 1)))
 
     def __post_init__(self) -> None:
         if not np.size(self.rising):
             object.__setattr__(self, "rising", self.lag)
-        for name in (*FIELDS, "sensitivity"):
+        if not np.size(self.bound):
+            object.__setattr__(self, "bound", np.full(np.shape(self.lag), BOUND))
+        for name in (*FIELDS, "spread"):
             object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=float))
-        if self.sensitivity.ndim == 2:
-            object.__setattr__(self, "sensitivity", np.stack([self.sensitivity, self.sensitivity]))
         shape = self.knots.shape
         good = len(shape) == 2 and all(getattr(self, name).shape == shape for name in FIELDS)
         _require(good, "all must have one shape (n_population, n_knot)")
-        sides = self.sensitivity.shape
-        of_axes = len(sides) == 3 and sides[0] == 2 and (self.sensitivity.size == 0 or sides[2:] == shape[1:])
-        _require(of_axes, "sensitivity must have the shape (2, n_axis, n_knot)")
-        _require(bool(np.isfinite(self._all()).all() and np.isfinite(self.sensitivity).all()), "numbers must be finite")
-        _require(bool((self.sensitivity >= 0).all()), "sensitivity must not be negative")
+        good = self.spread.ndim == 2 and (not self.spread.size or self.spread.shape[1:] == shape[1:])
+        _require(good, "spread must have the shape (n_axis, n_knot)")
+        _require(bool(np.isfinite(self._all()).all() and np.isfinite(self.spread).all()), "numbers must be finite")
         _require(bool((np.diff(self.knots, axis=1) > 0).all()), "knots must increase")
-        _require(bool((self._all()[1:] > 0).all()), "lags, adaptation, slow and irregularity must be above 0")
+        _require(bool((self._all()[1:] > 0).all()), "lags, adaptation, slow, irregularity and bound must be above 0")
 
     def _all(self) -> FloatArray:
         return np.stack([getattr(self, name) for name in FIELDS])
@@ -147,28 +144,15 @@ class CellResponse:
         """
         return shape_of(frequency, *self.at(rates)[:3])
 
-    def passed(self, frequency: FloatArray, rates: FloatArray, axes: NDArray[np.int64]) -> ComplexArray:
-        """What F is given of each axis's rate at frequencies (n_frequency,) in Hz: (n_frequency, n_axis).
-
-        Of swings that rise as much as they fall, to first order.
-
-        Parameters
-        ----------
-        rates : (n_population,) array
-            Hz.
-        axes : (n_population,) array of int
-            Number of axes of each population.
-        """
+    def spreads(self, rates: FloatArray, axes: NDArray[np.int64]) -> FloatArray:
+        """kappa of every axis at rates (n_population,) in Hz, (n_axis,), of `axes` (n_population,) axes each."""
         owner = np.repeat(np.arange(len(self.knots)), axes)
-        if not self.sensitivity.size:
-            return np.ones((len(frequency), owner.size), complex)
-        part = np.array([np.interp(rates[i], self.knots[i], row)
-                         for i, row in zip(owner, self.sensitivity.mean(axis=0), strict=True)])
-        s = 2.0j * np.pi * np.asarray(frequency, float)[:, None] / 1000.0
-        return np.asarray(part + (1.0 - part) / (1.0 + s * HABIT), complex)
+        if not self.spread.size:
+            return np.zeros(owner.size)
+        return np.array([np.interp(rates[i], self.knots[i], row) for i, row in zip(owner, self.spread, strict=True)])
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        more = {"sensitivity": self.sensitivity} if self.sensitivity.size else {}
+        more = {"spread": self.spread} if self.spread.size else {}
         return {name: getattr(self, name) for name in FIELDS} | more | {"law": np.array([LAW])}
 
     @staticmethod
@@ -181,21 +165,22 @@ class CellResponse:
             If the numbers were fitted to other equations.
         """
         law = int(np.asarray(arrays.get("law", [1])).ravel()[0])
-        if law not in (LAW, ONE_LAG):
+        if law != LAW:
             raise MeanFieldError(f"was measured for equations of version {law}, these are version {LAW}",
                                  where="cell response",
-                                 remedy="Make the model again: `automfm fit RUN`, then `automfm dynamics RUN`.")
-        more = {"sensitivity": arrays["sensitivity"]} if "sensitivity" in arrays else {}
-        known = {"rising": arrays["lag"]} | dict(arrays)
-        return CellResponse(**{name: np.asarray(known[name]) for name in FIELDS}, **more)
+                                 remedy="Make the model again: `automfm fit RUN`, then `automfm dynamics RUN`; "
+                                        "what was simulated is used again.")
+        return CellResponse(**{name: np.asarray(arrays[name]) for name in (*FIELDS, "spread") if name in arrays})
 
 
 LEAST_RATE = 0.5  # Hz: q, so that an answer to silence stays finite
 CORNER = 1.5 * 2.0 * np.pi / 1000.0  # of both low-passes of the chance, times the rate in Hz: 1/ms
 LEAST_CHANCE = 1e-6  # Hz: cells that fire less do so by the chance of this rate
-LAW, ONE_LAG = 3, 2  # of the equations above, and with one lag; 1 had a lag of the rate, and its momentary numbers
-RECENT, FIRST, SECOND, OWN, TARGET = 0, 1, 2, 3, 4  # rows that `follow` remembers: z, m, u, OWN_HABIT's mean, ln(f + q)
-FIELDS = ("knots", "lag", "adaptation", "slow", "irregularity", "rising")
+LAW = 4  # of the equations above; before, adaptation knew no bound, and parts of swings stood for the spread
+BOUND = 1.0  # of b where nothing is known
+MOST_EVEN = 2.0  # of E: what was seen of it
+RECENT, FIRST, SECOND, OWN, TARGET = 0, 1, 2, 3, 4  # rows that `follow` remembers: z, m, u, LASTING mean, ln(f + q)
+FIELDS = ("knots", "lag", "adaptation", "slow", "irregularity", "rising", "bound")
 
 
 def shape_of(frequency: FloatArray, lag: Any, adaptation: Any, slow: Any) -> ComplexArray:
@@ -214,11 +199,12 @@ class Cells(NamedTuple):
     slow: FloatArray
     irregularity: FloatArray
     rising: FloatArray
-    sensitivity: FloatArray
+    bound: FloatArray
+    spread: FloatArray
 
 
 def cells_of(response: CellResponse) -> Cells:
-    return Cells(**{name: getattr(response, name) for name in (*FIELDS, "sensitivity")})
+    return Cells(**{name: getattr(response, name) for name in (*FIELDS, "spread")})
 
 
 @compiled
@@ -240,43 +226,53 @@ def between(row: FloatArray, at: tuple[int, int, float]) -> float:
 
 
 @compiled
-def forgotten(h: float) -> tuple[float, float]:
-    """Part that a step h (ms) replaces of the mean rate of a source, and of a population's own."""
-    return 1.0 - np.exp(-h / HABIT), 1.0 - np.exp(-h / OWN_HABIT)
+def forgotten(h: float) -> float:
+    """Part that a step h (ms) replaces of a mean over LASTING."""
+    return 1.0 - np.exp(-h / LASTING)
 
 
 @compiled
-def temper(c: Cells, i: int, first: int, last: int, recent: float, habit: FloatArray, rate: FloatArray,
-           forget: tuple[float, float]) -> None:
-    """Give axes first ... last - 1, those of population i, their part of a swing, in place, over one step.
+def spread_factor(c: Cells, i: int, first: int, last: int, recent: float, lasting: FloatArray, rate: FloatArray,
+                  root: FloatArray, forget: float) -> float:
+    """f over F of population i, whose axes are first ... last - 1, and its sources' means one step on.
 
-    `rate` (n_axis,) are the arriving rates (Hz) and `habit` (n_axis,) their means so far, `forget` (`forgotten`) what a
-    step takes from them; the population's own mean rate so far is `recent` (Hz).
+    Parameters
+    ----------
+    recent : float
+        The population's own mean rate (Hz).
+    lasting, rate, root : (n_axis,) arrays
+        z_k (Hz), moved by one step in place, y_k (Hz) and r_k (root of Hz), all of them from axis 0 on.
+    forget : float
+        `forgotten` in a step.
     """
-    if c.sensitivity.shape[1] == 0:
-        return
-    at = place(c.knots[i], recent)
+    if c.spread.shape[0] == 0:
+        return 1.0
+    at, exponent = place(c.knots[i], recent), 0.0
     for a in range(first, last):
-        swing = rate[a] - habit[a]
-        felt = between(c.sensitivity[0 if swing > 0.0 else 1, a], at)
-        rate[a] = max(habit[a] + felt * swing, 0.0)
-        habit[a] += forget[0] * swing
+        kappa, y = between(c.spread[a], at), rate[a] + LEAST_RATE
+        if kappa != 0.0:
+            even = (root[a] * root[a] + LEAST_RATE) * (lasting[a] + LEAST_RATE) / (y * y)
+            exponent += kappa * (min(even, MOST_EVEN) - 1.0)
+        lasting[a] += forget * (rate[a] - lasting[a])
+    return np.exp(exponent)
 
 
 @compiled
-def temper_all(system: System, c: Cells, inner: FloatArray, habit: FloatArray, rate: FloatArray,
-               forget: tuple[float, float]) -> None:
-    """`temper` for every population; `inner` as in `follow`."""
+def spread_factors(system: System, c: Cells, inner: FloatArray, lasting: FloatArray, rate: FloatArray,
+                   root: FloatArray, forget: float, factor: FloatArray) -> None:
+    """factor (n_population,) <- `spread_factor` of every population; `inner` as in `follow`."""
     for i in range(inner.shape[1]):
-        temper(c, i, system.axis_start[i], system.axis_start[i + 1], inner[OWN, i], habit, rate, forget)
+        factor[i] = spread_factor(c, i, system.axis_start[i], system.axis_start[i + 1], inner[OWN, i], lasting, rate,
+                                  root, forget)
 
 
 @compiled
 def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, inner: FloatArray,
-           forget: tuple[float, float]) -> float:
+           forget: float) -> float:
     """Move population i by one step h (ms) towards f; return its rate before it is clipped.
 
-    `nu` (n_population,) are rates (Hz), `inner` (5, n_population) what `at_rest` makes, `forget` as for `temper`.
+    `nu` (n_population,) are rates (Hz), `inner` (5, n_population) what `at_rest` makes, `forget` is
+    `forgotten` in a step.
     """
     z, own, before = inner[RECENT, i], inner[OWN, i], nu[i]
     at = place(c.knots[i], own)
@@ -290,12 +286,12 @@ def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, i
     inner[FIRST, i], u = two_low_passes(target, inner[TARGET, i], inner[FIRST, i], inner[SECOND, i], left, steps * left,
                                         1.0 / steps)
     inner[TARGET, i], inner[SECOND, i] = target, u
-    g = np.exp(u)
-    aim = g - LEAST_RATE + (rho - 1.0) * g * (u - np.log(z + LEAST_RATE))
+    bound = between(c.bound[i], at)
+    aim = np.exp(u + (rho - 1.0) * bound * np.tanh((u - np.log(z + LEAST_RATE)) / bound)) - LEAST_RATE
     nu[i] = min(max(aim, 0.0), limit)
     mean = 0.5 * (before + nu[i])
     inner[RECENT, i] += (mean - z) * slowly
-    inner[OWN, i] += (mean - own) * forget[1]
+    inner[OWN, i] += (mean - own) * forget
     return aim
 
 

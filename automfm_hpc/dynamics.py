@@ -32,6 +32,7 @@ FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
 POLES = {"alpha": 2, "exponential": 1, "delta": 0}
 _PATHWAYS, _CELL = ("axis", "weight", "delay", "tau_syn", "poles"), "cell_"  # names of arrays, and what begins them
+SMOOTHED = 3.0  # ms: rates of finite populations are averaged over it before their root is taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,13 +95,24 @@ class Dynamics:
         _require(self.n_axis == sum(axes), f"filters for {self.n_axis} axes, the transfer functions have {sum(axes)}")
         n = len(axes) if self.cell is None else len(self.cell.knots)
         _require(n == len(axes), f"responses of {n} populations, there are {len(axes)}")
-        n = 0 if self.cell is None else self.cell.sensitivity.shape[1]
-        _require(n in (0, sum(axes)), f"sensitivities of {n} axes, the transfer functions have {sum(axes)}")
+        n = 0 if self.cell is None else len(self.cell.spread)
+        _require(n in (0, sum(axes)), f"spreads of {n} axes, the transfer functions have {sum(axes)}")
 
     def pathways(self, frequency: FloatArray) -> ComplexArray:
         """P_k at frequencies (n_frequency,) in Hz: (n_frequency, n_axis)."""
+        return self._pathways(frequency, self.delay)
+
+    def root_pathways(self, frequency: FloatArray) -> ComplexArray:
+        """The same of what is averaged over SMOOTHED first, as roots of rates are: (n_frequency, n_axis).
+
+        The average is late by SMOOTHED, which is taken off the delays as far as that goes.
+        """
         s = 2.0j * np.pi * np.asarray(frequency, float)[:, None] / 1000.0
-        each = self.weight * np.exp(-s * self.delay) / (1.0 + s * self.tau_syn) ** self.poles
+        return self._pathways(frequency, np.maximum(self.delay - SMOOTHED, 0.0)) / (1.0 + s * SMOOTHED)
+
+    def _pathways(self, frequency: FloatArray, delay: FloatArray) -> ComplexArray:
+        s = 2.0j * np.pi * np.asarray(frequency, float)[:, None] / 1000.0
+        each = self.weight * np.exp(-s * delay) / (1.0 + s * self.tau_syn) ** self.poles
         first = np.searchsorted(self.axis, np.arange(self.n_axis))
         return np.asarray(np.add.reduceat(each, first, axis=1), complex)
 

@@ -3,6 +3,9 @@
 Between two steps a rate runs along a straight line. For such an input low-pass filters and chains of two of them have
 exact propagators, and a delay that is no multiple of the step reads between two past steps; so the filters are of
 second order in the step. They follow the rates that a scheme has found: at the end of a step all inputs are known.
+
+Where the cells' response asks for the spread of its sources (`cell_response`), the roots of their rates, averaged over
+SMOOTHED, pass the same delays and synapses, as sources and axes of their own behind the others.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from automfm_hpc.dynamics import Dynamics
+from automfm_hpc.dynamics import SMOOTHED, Dynamics
 from automfm_hpc.low_pass import two_low_passes
 from automfm_hpc.response import FloatArray, IntArray, System, bare_floats, bare_integers, compiled
 
@@ -28,36 +31,54 @@ class Filters(NamedTuple):
     e: FloatArray  # (n_pathway,)
     chain: FloatArray  # (n_pathway,)
     lag: FloatArray  # (n_pathway,)
+    fresh: float  # part of the averages before the roots that a step replaces; 0: no roots are asked for
 
 
 class Memory(NamedTuple):
     """What the filters remember, all in Hz."""
 
-    past: FloatArray  # (a power of 2, M) rates of the last steps; that of step k in row k modulo the number of rows
+    past: FloatArray  # (a power of 2, M or 2 M) rates and roots of the last steps; of step k in row k modulo all rows
+    smoothed: FloatArray  # (M,) rates averaged over SMOOTHED
     arrived: FloatArray  # (n_pathway,) delayed rates
     first: FloatArray  # (n_pathway,) after the first low-pass of a synapse
     second: FloatArray  # (n_pathway,) after the second
     synaptic: FloatArray  # (n_axis,) sum over an axis's pathways
+    roots: FloatArray  # (n_axis,) the same of the roots, in the root of Hz; nothing where they are not asked for
 
 
-def filters_of(dynamics: Dynamics, system: System, h: float, early: float = 0.0) -> Filters:
-    """Constants for steps of h (ms); `early` (ms) is taken off all delays, for schemes that are so much late."""
-    tau, delay = dynamics.tau_syn, np.maximum(dynamics.delay - early, 0.0)
-    poles = np.where(tau > 0, dynamics.poles, 0)
+def filters_of(dynamics: Dynamics, system: System, h: float, early: float = 0.0,
+               roots: bool | None = None) -> Filters:  # fmt: skip
+    """Constants for steps of h (ms).
+
+    `early` (ms) is taken off all delays, for schemes that are so much late. `roots`: whether those of the rates are
+    filtered, too; by default where the cells' response needs them.
+    """
+    if roots is None:
+        roots = dynamics.cell is not None and bool(dynamics.cell.spread.size)
+    source, axis, weight, tau, poles = (
+        system.axes[dynamics.axis], dynamics.axis, dynamics.weight, dynamics.tau_syn, dynamics.poles)  # fmt: skip
+    delay = np.maximum(dynamics.delay - early, 0.0)
+    if roots:  # the average is late by SMOOTHED, which is taken off the delay as far as that goes
+        source, axis = np.append(source, source + system.T.size), np.append(axis, axis + system.axes.size)
+        delay = np.append(delay, np.maximum(delay - SMOOTHED, 0.0))
+        weight, tau, poles = (np.tile(x, 2) for x in (weight, tau, poles))
+    poles = np.where(tau > 0, poles, 0)
     g = h / np.where(tau > 0, tau, 1.0)
     back = np.floor(delay / h + 1e-9)
     part = np.maximum(delay / h - back, 0.0)
     return Filters(
-        system.axes[dynamics.axis], dynamics.axis, dynamics.weight, back.astype(np.int64), part, poles,
-        np.exp(-g), g * np.exp(-g), 1.0 / g,
+        source, axis, weight, back.astype(np.int64), part, poles, np.exp(-g), g * np.exp(-g), 1.0 / g,
+        1.0 - float(np.exp(-h / SMOOTHED)) if roots else 0.0,
     )  # fmt: skip
 
 
 def memory_of(filters: Filters, system: System, rates: FloatArray) -> Memory:
     """Stationary state at constant rates (M,) in Hz."""
-    rows = 1 << int(filters.back.max() + 2).bit_length()
-    arrived, synaptic = rates[filters.source], rates[system.axes]
-    return Memory(np.tile(rates, (rows, 1)), arrived, arrived.copy(), arrived.copy(), synaptic)
+    rows, roots = 1 << int(filters.back.max() + 2).bit_length(), np.sqrt(rates)[: None if filters.fresh > 0 else 0]
+    sent = np.append(rates, roots)
+    arrived, axes = sent[filters.source], system.axes
+    return Memory(np.tile(sent, (rows, 1)), rates.copy(), arrived, arrived.copy(), arrived.copy(), rates[axes],
+                  roots[axes] if roots.size else roots)  # fmt: skip
 
 
 @compiled
@@ -65,13 +86,14 @@ def bare_filters(f: Filters) -> Filters:
     return Filters(
         bare_integers(f.source), bare_integers(f.axis), bare_floats(f.weight), bare_integers(f.back),
         bare_floats(f.part), bare_integers(f.poles), bare_floats(f.e), bare_floats(f.chain), bare_floats(f.lag),
+        f.fresh,
     )  # fmt: skip
 
 
 @compiled
 def bare_memory(m: Memory) -> Memory:
-    return Memory(bare_floats(m.past), bare_floats(m.arrived), bare_floats(m.first), bare_floats(m.second),
-                  bare_floats(m.synaptic))  # fmt: skip
+    return Memory(bare_floats(m.past), bare_floats(m.smoothed), bare_floats(m.arrived), bare_floats(m.first),
+                  bare_floats(m.second), bare_floats(m.synaptic), bare_floats(m.roots))  # fmt: skip
 
 
 @compiled
@@ -80,10 +102,18 @@ def advance(f: Filters, m: Memory, rate: FloatArray, step: int) -> None:
     past, row = m.past, m.past.shape[0] - 1
     for s in range(rate.size):
         past[step & row, s] = rate[s]
+        if f.fresh > 0.0:
+            m.smoothed[s] += f.fresh * (rate[s] - m.smoothed[s])
+            past[step & row, rate.size + s] = np.sqrt(max(m.smoothed[s], 0.0))
     m.synaptic[:] = 0.0
+    m.roots[:] = 0.0
     for p in range(f.source.size):
         _synapse(f, m, p, step, row)
-        m.synaptic[f.axis[p]] += f.weight[p] * m.second[p]
+        a = f.axis[p]
+        if a < m.synaptic.size:
+            m.synaptic[a] += f.weight[p] * m.second[p]
+        else:
+            m.roots[a - m.synaptic.size] += f.weight[p] * m.second[p]
 
 
 @compiled

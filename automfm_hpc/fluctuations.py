@@ -65,9 +65,8 @@ class Stationary:
         starts = self.system.axis_start
         c, spread = np.zeros((rates.size, rates.size)), np.zeros((np.diff(starts) ** 2).sum())
         own = noise(filtering, rates, irregularity(self.dynamics, rates[: len(J)]))
-        felt = filtering.pathways * filtering.passed(rates)
-        turned, tau = _integrate(J, self.system.axes, starts, felt, filtering.answers(rates), filtering.activity,
-                                 filtering.kernel, weight, own, c, spread)
+        turned, tau = _integrate(self.system.axes, starts, filtering.felt(rates, J), filtering.pathways,
+                                 filtering.answers(rates), filtering.activity, filtering.kernel, weight, own, c, spread)
         if not abs(turned) < 0.5 * np.pi or not np.isfinite(c).all():
             return None
         return Fluctuations(rates, c, spread, max(tau, float(self.system.T.mean())))
@@ -83,7 +82,7 @@ class Stationary:
 
 @compiled
 def _integrate(
-    J: FloatArray, axes: IntArray, axis_start: IntArray, pathways: ComplexArray, answers: ComplexArray,
+    axes: IntArray, axis_start: IntArray, felt: ComplexArray, pathways: ComplexArray, answers: ComplexArray,
     activity: ComplexArray, kernel: ComplexArray, weight: FloatArray, own: FloatArray, c: FloatArray,
     spread: FloatArray,
 ) -> tuple[float, float]:  # fmt: skip
@@ -91,13 +90,13 @@ def _integrate(
 
     The angle is NaN where a step of it is so large that a peak of the spectra lies between two frequencies.
     """
-    P, M = J.shape
+    P, M = answers.shape[1], own.shape[1]
     A, B, S = np.empty((P, P), np.complex128), np.zeros((M, M), np.complex128), np.empty((M, M), np.complex128)
     X = np.empty(axes.size, np.complex128)
     turned, last, squares = 0.0, 1.0 + 0.0j, 0.0
     for n in range(weight.size):
         D, K, noise = activity[n], kernel[n], own[n]
-        _set_equations(J, axes, axis_start, pathways[n], answers[n], D, A, B)
+        _set_equations(axes, axis_start, felt[n], answers[n], D, A, B)
         determinant = _solve(A, B)
         if n > 0:
             turn = cmath.phase(determinant / last)
@@ -127,11 +126,11 @@ def _integrate(
 
 @compiled
 def _set_equations(
-    J: FloatArray, axes: IntArray, axis_start: IntArray, P_: ComplexArray, H: ComplexArray, D: ComplexArray,
-    A: ComplexArray, B: ComplexArray,
+    axes: IntArray, axis_start: IntArray, felt: ComplexArray, H: ComplexArray, D: ComplexArray, A: ComplexArray,
+    B: ComplexArray,
 ) -> None:  # fmt: skip
     """A <- I - L; B <- noise of all rows as it reaches the activities of all rows directly."""
-    P, M = J.shape
+    P, M = A.shape[0], B.shape[0]
     A[:] = 0.0
     B[:] = 0.0
     for i in range(M):
@@ -140,7 +139,7 @@ def _set_equations(
         A[i, i] = 1.0
         for k in range(axis_start[i], axis_start[i + 1]):
             s = axes[k]
-            passed = H[i] * J[i, s] * P_[k] * D[s]
+            passed = H[i] * felt[k] * D[s]
             if s < P:
                 A[i, s] -= passed
             else:

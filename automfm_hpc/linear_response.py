@@ -1,7 +1,7 @@
 """Linear response of a mean field at a working point: frequency responses, power spectra, covariances.
 
 Linearised at rates nu, with the pathways P_is of `dynamics` (1 without them), D_s = 1/(1 + 2 pi i f T_s), and
-W_is = dF_i/dnu_s P_is:
+W_is = dF_i/dnu_s P_is (and what the spread of a source adds, `Filtering.felt`):
 
     nu_i = D_i (sum_s W_is nu_s + sum_m W_im x_m)                          rates, driven by inputs x
     A_i  = sum_s L_is A_s + sum_m W_im D_m xi_m + xi_i,   L_is = W_is D_s  activities, driven by noise
@@ -23,12 +23,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from automfm_hpc.cell_response import LASTING, LEAST_RATE
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.errors import MeanFieldError
 from automfm_hpc.fixed_points import FixedPoints, relaxation
 from automfm_hpc.response import System, respond
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 ComplexArray = NDArray[np.complex128]
 _NODES = 4096  # of integrals over frequency
 _TURN, _HALVINGS = 0.5, 20  # largest step of a phase (rad) on the Nyquist curve, refinements of its grid
@@ -74,18 +76,31 @@ class Filtering:
             return np.ones((self.frequency.size, self.n_population), complex)
         return self.dynamics.cell.response(self.frequency, rates[: self.n_population])
 
-    def passed(self, rates: FloatArray) -> ComplexArray:
-        """What the transfer functions are given of every axis's swings: (n_frequency, n_axis)."""
-        if self.dynamics is None or self.dynamics.cell is None:
-            return np.ones_like(self.pathways)
-        return self.dynamics.cell.passed(self.frequency, rates[: self.n_population], np.diff(self.system.axis_start))
+    @property
+    def _owners(self) -> IntArray:
+        """Population of every axis, (n_axis,)."""
+        return np.repeat(np.arange(self.n_population), np.diff(self.system.axis_start))
+
+    def felt(self, rates: FloatArray, J: FloatArray) -> ComplexArray:
+        """df/dnu of every axis, f as in `cell_response`, without its population's H: (n_frequency, n_axis).
+
+        J P and, where the spread of a source counts, F kappa (P_r + P/(1 + s LASTING) - 2 P)/nu, P_r being the pathway
+        of a root: to first order E moves by as much.
+        """
+        columns = self.system.axes
+        slope = J[self._owners, columns] * self.pathways
+        if self.dynamics is None or self.dynamics.cell is None or not self.dynamics.cell.spread.any():
+            return slope
+        kappa = self.dynamics.cell.spreads(rates[: self.n_population], np.diff(self.system.axis_start))
+        F, _, _ = respond(self.system, rates, np.zeros((rates.size, rates.size)))
+        s = 2.0j * np.pi * self.frequency[:, None] / 1000.0
+        moved = self.dynamics.root_pathways(self.frequency) + self.pathways * (1.0 / (1.0 + s * LASTING) - 2.0)
+        return np.asarray(slope + F[self._owners] * kappa / (rates[columns] + LEAST_RATE) * moved, complex)
 
     def coupling(self, rates: FloatArray, J: FloatArray) -> ComplexArray:
         """W: (n_frequency, P, M)."""
-        starts, columns = self.system.axis_start, self.system.axes
-        rows = np.repeat(np.arange(self.n_population), np.diff(starts))
         W = np.zeros((self.frequency.size, *J.shape), complex)
-        W[:, rows, columns] = J[rows, columns] * self.pathways * self.passed(rates) * self.answers(rates)[:, rows]
+        W[:, self._owners, self.system.axes] = self.felt(rates, J) * self.answers(rates)[:, self._owners]
         return W
 
 

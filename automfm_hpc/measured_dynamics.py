@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from automfm_hpc.cell_response import FIELDS, CellResponse
+from automfm_hpc.cell_response import BOUND, FIELDS, CellResponse
 from automfm_hpc.cell_response_fit import FittedResponse, fit_response
 from automfm_hpc.dynamics import Dynamics, instant_pathways
 from automfm_hpc.dynamics_plan import POINTS, ResponsePlan, plan_responses
@@ -36,7 +36,7 @@ T = TypeVar("T")
 NO_ADAPTATION = 10.0  # ms: where tau is looked for in cells without adaptation
 SLOW_ERROR, UNKNOWN_SLOW = 0.1, 0.5  # standard deviation of ln tau: the least and the most that is believed
 # Of a population that was never measured.
-SILENT = {"lag": 1.0, "adaptation": 1.0, "slow": NO_ADAPTATION, "irregularity": 1.0, "rising": 1.0}
+SILENT = {"lag": 1.0, "adaptation": 1.0, "slow": NO_ADAPTATION, "irregularity": 1.0, "rising": 1.0, "bound": BOUND}
 
 
 def measure_dynamics(run: Run, pool: Any, log: Log, points: int | None = None,
@@ -194,17 +194,16 @@ def cell_response(result: Mapping[str, Any]) -> CellResponse:
     chosen = {name: swings.get(name) or rows for name, rows in result["populations"].items()}
     most = max([1, *(len(rows) for rows in chosen.values())])
     tables: dict[str, list[list[float]]] = {name: [] for name in FIELDS}
-    felt: list[list[list[float]]] = []
+    spread: list[list[float]] = []
     for name, found in chosen.items():
-        rows = [{"rising": row["lag"]} | row for row in found]  # of small changes one lag is known
+        rows = [{"rising": row["lag"], "bound": BOUND} | row for row in found]  # small changes tell one lag, no bound
         rates = [row["rate"] for row in rows] or [1.0]
         tables["knots"].append(rates + [rates[-1] + k + 1.0 for k in range(most - len(rates))])
         for field, silent in SILENT.items():
             tables[field].append(_filled([row[field] for row in rows] or [silent], most))
-        for axis in result["axes"][name] if swings else ():
-            known = [np.resize(row.get("sensitivity", {}).get(axis, 1.0), 2).tolist() for row in rows] or [[1.0, 1.0]]
-            felt.append(_filled(known, most))
-    more = {"sensitivity": np.moveaxis(np.array(felt), -1, 0)} if felt else {}
+        for axis in result["axes"][name]:
+            spread.append(_filled([row.get("spread", {}).get(axis, 0.0) for row in rows] or [0.0], most))
+    more = {"spread": np.array(spread)} if np.any(spread) else {}
     return CellResponse(**{field: np.array(tables[field]) for field in FIELDS}, **more)
 
 
@@ -230,16 +229,16 @@ def table(result: Mapping[str, Any]) -> str:
 def _swings_table(swings: Mapping[str, Any]) -> list[str]:
     if not swings:
         return []
-    heads = (("rate Hz", 8), ("T rise", 8), ("T fall", 8), ("rho", 7), ("tau ms", 8), ("CV", 6), ("rate %", 8),
+    heads = (("rate Hz", 8), ("T rise", 8), ("T fall", 8), ("rho", 7), ("tau ms", 8), ("b", 7), ("CV", 6), ("rate %", 8),
              ("R2", 7), ("above", 7))
-    lines = ["", "the same under the network's own swings, which the model uses; sensitivity to rises and falls;",
-             "R2: part of the isolated cells' course that the equations explain, and explained with the numbers above",
-             f"{'population':<12}{''.join(f'{h:>{width}}' for h, width in heads)}  sensitivity"]
+    lines = ["", "the same under the network's own swings, which the model uses; b: bound of adaptation; kappa: what the",
+             "spread of sources heard one by one counts; R2: part of the isolated cells' course that the equations explain,",
+             "and explained with the numbers above",
+             f"{'population':<12}{''.join(f'{h:>{width}}' for h, width in heads)}  kappa"]
     for name, rows in swings.items():
         for k, row in enumerate(rows):
-            felt = "  ".join(f"{a} {rise:.2f} {fall:.2f}" for a, s in row["sensitivity"].items()
-                             for rise, fall in [np.resize(s, 2)])
+            felt = "  ".join(f"{a} {s:.2f}" for a, s in row["spread"].items() if s)
             lines.append(f"{name if k == 0 else '':<12}{row['rate']:8.1f}{row['rising']:8.2f}{row['lag']:8.2f}"
-                         f"{row['adaptation']:7.2f}{row['slow']:8.0f}{row['irregularity']:6.2f}"
+                         f"{row['adaptation']:7.2f}{row['slow']:8.0f}{row['bound']:7.2f}{row['irregularity']:6.2f}"
                          f"{100.0 * row['error']:+8.1f}{row['explained']:7.2f}{row['explained_before']:7.2f}  {felt}")
     return lines

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from automfm_hpc.afferents import FEW_PAIRS
 from automfm_hpc.cell_response import CellResponse
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.dynamics_plan import LEAST_RATE
 from automfm_hpc.experiment import BIN, Experiment, Trial, varied_experiment
 from automfm_hpc.plan import Plan
+from automfm_hpc.remap import Cell
 from automfm_hpc.run_folder import Run
 from automfm_hpc.stages import Log, spike
 from automfm_hpc.swing_fit import Course, FittedSwing, Known, fit_swing
@@ -83,7 +85,7 @@ def _isolated(plan: Plan, recorded: Path, experiment: Experiment, trial: Trial,
 
 def fit_swings(run: Run, plan: Plan, followed: Sequence[Followed], known: tuple[CellResponse, FloatArray],
                pool: Pool) -> dict[str, list[dict[str, Any]]]:
-    """Lag, adaptation and sensitivities of every population under the network's swings, fitted on all ranks.
+    """Lags, adaptation and what spreads count of every population under the network's swings, fitted on all ranks.
 
     `known` is what small changes showed, and how well they know ln tau of every population.
 
@@ -118,10 +120,16 @@ def _fitted(run: Run, plan: Plan, model: MeanField, followed: Sequence[Followed]
     small, slow_errors = known
     lag, rho, slow, _ = small.at(mean[: len(small.knots)])[:, i].tolist()
     prior = Known(lag, rho, slow, float(slow_errors[i]))
-    found = fit_swing(model.system, Dynamics.of_synapses(plan.parameters), i, kinds, prior, BIN)
+    few = [name not in model.inputs and in_degree(cell, name) <= FEW_PAIRS for name in cell.axes]
+    found = fit_swing(model.system, Dynamics.of_synapses(plan.parameters), i, kinds, prior, few, BIN)
     first, last = model.system.axis_start[i], model.system.axis_start[i + 1]
     cv = irregularity(run, cell.population, cell.axes, mean[model.system.axes[first:last]].tolist())
     return _row(found, cv, cell.axes)
+
+
+def in_degree(cell: Cell, source: str) -> float:
+    """Mean number of cells of a source that reach a cell, over all channels."""
+    return float(sum(channel.K for channel in cell.channels if channel.source == source))
 
 
 def course_at(f: Followed, plan: Plan, model: MeanField, i: int, trial: Trial) -> Course:
@@ -153,7 +161,7 @@ def irregularity(run: Run, population: str, axes: Sequence[str], rates: Sequence
 def _row(fitted: FittedSwing, cv: float, axes: Sequence[str]) -> dict[str, Any]:
     row = {"rate": fitted.rate, "lag": fitted.lag, "rising": fitted.rising, "adaptation": fitted.adaptation,
            "slow": fitted.slow, "irregularity": cv,
-           "sensitivity": dict(zip(axes, fitted.sensitivity.T.tolist(), strict=True)), "error": fitted.error,
+           "bound": fitted.bound, "spread": dict(zip(axes, fitted.spread.tolist(), strict=True)), "error": fitted.error,
            "explained": fitted.explained, "explained_before": fitted.before}
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 

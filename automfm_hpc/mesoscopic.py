@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from automfm_hpc.cell_response import OWN, CellResponse, Cells, at_rest, cells_of, fire, follow, forgotten, temper_all
+from automfm_hpc.cell_response import OWN, CellResponse, Cells, at_rest, cells_of, fire, follow, forgotten, spread_factors
 from automfm_hpc.drive import Drive, beyond, tabulate
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.errors import MeanFieldError
@@ -130,16 +130,16 @@ def _follow_all(
     system: System, filters: Filters, memory: Memory, cells: Cells, work: Response, sent: FloatArray, nu: FloatArray,
     limit: FloatArray, h: float, held: int, rate: FloatArray,
 ) -> int:  # fmt: skip
-    inner, habit, forget = at_rest(nu), memory.synaptic.copy(), forgotten(h)
+    inner, lasting, forget, factor = at_rest(nu), memory.synaptic.copy(), forgotten(h), np.ones(nu.size)
     for k in range(sent.shape[0] * held):
         advance(filters, memory, sent[k // held], k)
         read(memory, work.nu)
-        temper_all(system, cells, inner, habit, work.nu, forget)
+        spread_factors(system, cells, inner, lasting, work.nu, memory.roots, forget, factor)
         bad = respond_into(system, work)
         if bad >= 0:
             return bad
         for i in range(nu.size):
-            follow(cells, i, work.F[i], limit[i], h, nu, inner, forget)
+            follow(cells, i, work.F[i] * factor[i], limit[i], h, nu, inner, forget)
             rate[k // held, i] += nu[i] / held
     return -1
 
@@ -154,7 +154,7 @@ def _march(
     system, filters, memory, work = bare_system(system), bare_filters(filters), bare_memory(memory), bare_response(work)
     P, M = limit.size, system.T.size
     nu, sent, chance, mean = first.copy(), first.copy(), np.zeros((2, P)), first.copy()
-    inner, habit, forget = at_rest(first[:P]), memory.synaptic.copy(), forgotten(h)
+    inner, lasting, forget, factor = at_rest(first[:P]), memory.synaptic.copy(), forgotten(h), np.ones(P)
     n_bin = activity.shape[0]
     for k in range(settle + n_bin * bin_steps):
         for m in range(M - P):
@@ -164,13 +164,13 @@ def _march(
             sent[i] = fire(cells, i, system.N[i], h, nu, inner[OWN, i], chance) if noise else nu[i]
         advance(filters, memory, sent, k)
         read(memory, work.nu)
-        temper_all(system, cells, inner, habit, work.nu, forget)
+        spread_factors(system, cells, inner, lasting, work.nu, memory.roots, forget, factor)
         bad = respond_into(system, work)
         if bad >= 0:
             mark(events.broken, bad, k - settle, nu[bad], 1)
             return
         for i in range(P):
-            aim = follow(cells, i, work.F[i], limit[i], h, nu, inner, forget)
+            aim = follow(cells, i, work.F[i] * factor[i], limit[i], h, nu, inner, forget)
             if aim > limit[i]:
                 mark(events.above, i, k - settle, aim, 1)
         row = (k - settle) // bin_steps

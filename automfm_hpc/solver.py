@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from automfm_hpc.cell_response import CellResponse, Cells, at_rest, cells_of, forgotten, temper_all
+from automfm_hpc.cell_response import CellResponse, Cells, at_rest, cells_of, forgotten, spread_factors
 from automfm_hpc.cell_response import follow as follow_cells
 from automfm_hpc.events import (
     Events,
@@ -196,11 +196,11 @@ def integrate_filtered(
     state, memory = state_of(system, start, goal.c), memory_of(filters, system, rates)
     scheme, table, spread = scheme_of(system, h, method), np.ascontiguousarray(drive), goal.spread.copy()
     now, other, k = empty_response(system), empty_response(system), 0
-    immediate, inner, habit = CellResponse.immediate(P), at_rest(start), memory.synaptic.copy()
+    immediate, inner, lasting = CellResponse.immediate(P), at_rest(start), memory.synaptic.copy()
     while True:
         follow = 1.0 - float(np.exp(-h / goal.tau))
         k = _march_filtered(system, scheme, filters, memory, cells is not None, cells or cells_of(immediate), inner,
-                            habit, state, now, other, events, table, samples, covariances, order, method, every, k, h,
+                            lasting, state, now, other, events, table, samples, covariances, order, method, every, k, h,
                             goal, spread, moved, round(pause / h), follow)  # fmt: skip
         if k < 0 or stationary is None:
             return Trace(samples, covariances, state.rate, state.c, events)
@@ -226,7 +226,7 @@ def _move(
 @compiled
 def _march_filtered(
     system: System, scheme: Scheme, filters: Filters, memory: Memory, own: bool, cells: Cells, inner: FloatArray,
-    habit: FloatArray, state: State, now: Response, other: Response, events: Events, drive: FloatArray,
+    lasting: FloatArray, state: State, now: Response, other: Response, events: Events, drive: FloatArray,
     rates: FloatArray, covariances: FloatArray, order: int, method: int, every: int, begin: int, h: float,
     goal: Fluctuations, spread: FloatArray, moved: float, pause: int, follow: float,
 ) -> int:  # fmt: skip
@@ -238,13 +238,15 @@ def _march_filtered(
     at, c_goal, spread_goal = bare_floats(goal.at), bare_floats(goal.c), bare_floats(goal.spread)
     spread, rate, c, P, n_step = bare_floats(spread), state.rate, state.c, now.F.size, drive.shape[0] - 1
     set_inputs(rate, P, drive[begin])
-    forget = forgotten(h)
+    forget, factor = forgotten(h), np.ones(P)
     for k in range(begin, n_step + 1):
         read(memory, now.nu)
         if own:
-            temper_all(system, cells, inner, habit, now.nu, forget)
+            spread_factors(system, cells, inner, lasting, now.nu, memory.roots, forget, factor)
         watch_domain(system, now.nu, k, events.outside)
         bad = respond_into(system, now)
+        for i in range(P):
+            now.F[i] *= factor[i]
         if order == 2:
             correct_filtered(system, spread, now)
         if k % every == 0:

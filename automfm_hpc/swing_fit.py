@@ -1,9 +1,9 @@
 """From isolated cells under the network's swings to the numbers of `cell_response` that hold for large changes.
 
-The courses that the sources had are given to the model's equations, one population at a time, and lag, adaptation,
-its time constant and the sensitivity to each source are fitted to the mean course of the isolated cells. What was
-measured with small changes (`cell_response_fit`) is the prior: where a network does not swing, or few cells say little,
-it stays.
+The courses that the sources had are given to the model's equations, one population at a time, and lags, adaptation,
+its time constant and its bound, and what the spread of each source counts are fitted to the mean course of the isolated
+cells. What was measured with small changes (`cell_response_fit`) is the prior: where a network does not swing, or few
+cells say little, it stays.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from automfm_hpc.cell_response import OWN, Cells, at_rest, follow, forgotten, temper
+from automfm_hpc.cell_response import BOUND, OWN, Cells, at_rest, follow, forgotten, spread_factor
 from automfm_hpc.cell_response_fit import LAGS, RHOS, SLOWS
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.filters import Filters, Memory, advance, filters_of, memory_of, read
@@ -30,11 +30,10 @@ STEP = 0.5  # ms
 KERNEL = 3.0  # ms, of the Gaussian behind which it is told how much a fit explains
 PASSED = 0.05  # of an amplitude: swings of which no target's synapses pass that much are nobody's business
 FASTEST_SWING, UNHEARD = 300.0, 100.0  # Hz: what steps and bins can resolve; judged of populations that send nothing
-SENSITIVITIES = (0.1, 2.0)
-PRIOR_SENSITIVITY, PRIOR_SIDE = 0.3, 0.1  # standard deviations: of the mean of both sides, and of half their difference
-PRIOR_INPUT = 0.03  # of both, for inputs: constant ones swing by chance alone, which says little of larger swings
-PRIOR_RHO, PRIOR_LAG = 0.3, 0.5  # the latter of ln T
-MOST_SIDE = 0.8  # of half the difference
+PRIOR_RHO, PRIOR_LAG = 0.3, 0.5  # standard deviations; the latter of ln T
+PRIOR_BOUND, BOUNDS = 0.5, (0.1, 5.0)
+PRIOR_SPREAD, MOST_SPREAD = 1.0, 3.0
+PRIOR_DRAW, MOST_DRAW = 0.05, 0.3  # of ln F: draws of the network have presynaptic cells of other rates
 MODEL_ERROR = 0.1  # of the course's standard deviation: what these equations cannot follow
 BROAD = 50.0  # Hz, the band over which that error is thought to spread
 MEAN_ERROR = 0.003  # of the mean rate under each kind of input, which the equations should have right before all else
@@ -67,8 +66,9 @@ class FittedSwing:
     lag, rising, slow : float
         ms.
     adaptation : float
-    sensitivity : (2, n_axis) array
-        To rises and to falls.
+    bound : float
+    spread : (n_axis,) array
+        kappa.
     error : float
         Mean rate of the equations over the isolated cells' minus 1.
     explained, before : float
@@ -81,14 +81,15 @@ class FittedSwing:
     rising: float
     adaptation: float
     slow: float
-    sensitivity: FloatArray
+    bound: float
+    spread: FloatArray
     error: float
     explained: float
     before: float
 
 
 def fit_swing(system: System, dynamics: Dynamics, population: int, kinds: Sequence[Sequence[Course]], known: Known,
-              bin_ms: float) -> FittedSwing:
+              few: Sequence[bool], bin_ms: float) -> FittedSwing:
     """Fit one population's numbers at one working point.
 
     Residuals are judged up to the frequency that the synapses of the population's targets pass: a fast inhibitory loop
@@ -104,37 +105,45 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, kinds: Sequen
         Trials under each kind of input, constant or not.
     known : Known
         The prior.
+    few : sequence of bool, (n_axis,)
+        Of which sources a cell hears so few that their spread may count.
     bin_ms : float
         ms.
     """
     first, last = system.axis_start[population], system.axis_start[population + 1]
     courses = [c for kind in kinds for c in kind]
-    arriving = [arriving_rates(system, dynamics, c.sent, bin_ms)[:, first:last] for c in courses]
+    arriving = [tuple(x[:, first:last] for x in arriving_rates(system, dynamics, c.sent, bin_ms)) for c in courses]
     target = np.concatenate([c.target for c in courses])
     judge = _judge(kinds, fastest_heard(system, dynamics, population), bin_ms)
     variance = float(smooth(target, KERNEL, bin_ms).var())
-    one, n = alone(system, population), last - first
+    one, more, heard = alone(system, population), len(kinds) - 1, np.flatnonzero(few)
+    kind_of, n = [k for k, kind in enumerate(kinds) for _ in kind], heard.size
+
+    def numbers(p: FloatArray) -> Numbers:
+        spread = np.zeros(last - first)
+        spread[heard] = p[5 : 5 + n]
+        return _numbers(p, spread)
 
     def course(p: FloatArray) -> FloatArray:
-        return np.concatenate([_course(one, a, p, bin_ms)[-c.target.size :]
-                               for a, c in zip(arriving, courses, strict=True)])
+        draws = np.exp(np.append(0.0, p[5 + n :]))
+        return np.concatenate([course_of(one, *a, numbers(p), bin_ms, draws[k])[-c.target.size :]
+                               for a, c, k in zip(arriving, courses, kind_of, strict=True)])
 
-    # Parameters: means of the sensitivities to rises and falls, half their differences, then four numbers.
-    numbers = [np.log(known.lag), known.adaptation, np.log(known.slow), np.log(known.lag)]
-    prior = np.concatenate([np.ones(n), np.zeros(n), numbers])
-    of_input = system.axes[first:last] >= len(system.axis_start) - 1
-    known_to = np.concatenate([np.where(of_input, PRIOR_INPUT, PRIOR_SENSITIVITY),
-                               np.where(of_input, PRIOR_INPUT, PRIOR_SIDE),
-                               [PRIOR_LAG, PRIOR_RHO, known.slow_error, PRIOR_LAG]])
-    bounds = ([np.log(lag), rho, np.log(slow), np.log(lag)] for lag, rho, slow in zip(LAGS, RHOS, SLOWS, strict=True))
-    low, high = (np.concatenate([np.full(n, s), np.full(n, side), ends])
-                 for s, side, ends in zip(SENSITIVITIES, (-MOST_SIDE, MOST_SIDE), bounds, strict=True))
+    # Parameters: five numbers, kappa of the sources that are few, and by how much ln F of the draws of the network under
+    # each further kind of input differs from that of those under the first.
+    prior = np.concatenate([[np.log(known.lag), known.adaptation, np.log(known.slow), np.log(known.lag), BOUND],
+                            np.zeros(n + more)])
+    known_to = np.concatenate([[PRIOR_LAG, PRIOR_RHO, known.slow_error, PRIOR_LAG, PRIOR_BOUND],
+                               np.full(n, PRIOR_SPREAD), np.full(more, PRIOR_DRAW)])
+    ends = np.array([np.log(LAGS), RHOS, np.log(SLOWS), np.log(LAGS), BOUNDS])
+    beyond = np.concatenate([np.full(n, MOST_SPREAD), np.full(more, MOST_DRAW)])
+    low, high = np.append(ends[:, 0], -beyond), np.append(ends[:, 1], beyond)
 
     def residuals(p: FloatArray) -> FloatArray:
         return np.concatenate([judge(course(p) - target), (p - prior) / known_to])
 
     start = np.clip(prior, low + 1e-6, high - 1e-6)
-    others = (np.clip(p, low + 1e-6, high - 1e-6) for p in _starts(n))
+    others = (np.clip(np.append(p, np.zeros(n + more)), low + 1e-6, high - 1e-6) for p in _starts())
     other = min(others, key=lambda p: float((residuals(p) ** 2).sum()))  # there are several minima
     tried = [least_squares(residuals, s, bounds=(low, high), diff_step=1e-3, max_nfev=40) for s in (start, other)]
     found = min(tried, key=lambda fit: float(fit.cost)).x
@@ -144,30 +153,36 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, kinds: Sequen
         return 1.0 - float(missed.var()) / max(variance, 1e-12)
 
     error = float(course(found).mean() / max(target.mean(), 1e-9) - 1.0)
-    lag, rho, slow, rising = _numbers(found, n)
-    return FittedSwing(float(target.mean()), lag, rising, rho, slow, _sides(found, n), error, explained(found),
-                       explained(start))
+    x = numbers(found)
+    return FittedSwing(float(target.mean()), x.lag, x.rising, x.adaptation, x.slow, x.bound, x.spread, error,
+                       explained(found), explained(start))
 
 
-def _sides(p: FloatArray, n: int) -> FloatArray:
-    """Sensitivities to rises and falls, (2, n_axis), of a fit's parameters."""
-    return np.maximum(p[:n] + np.outer([1.0, -1.0], p[n : 2 * n]), 0.0)
+class Numbers(NamedTuple):
+    """As in `FittedSwing`."""
+
+    lag: float
+    rising: float
+    adaptation: float
+    slow: float
+    bound: float
+    spread: FloatArray
 
 
-def _numbers(p: FloatArray, n: int) -> tuple[float, float, float, float]:
-    """Lag of falls (ms), rho, tau and lag of rises (ms) of a fit's parameters.
+def _numbers(p: FloatArray, spread: FloatArray) -> Numbers:
+    """Of a fit's parameters.
 
     Falls are not later than rises: a membrane has to come up to threshold, where one pushed below it is silent at once.
     Left open, 32 of 33 fits gained nothing; one (RS of `adex_cortex` at 0.8 Hz, 0.013 of R2) made its loop too lively.
     """
-    lag, rho, slow, rising = p[2 * n :].tolist()
-    return float(np.exp(min(lag, rising))), rho, float(np.exp(slow)), float(np.exp(rising))
+    lag, rho, slow, rising, bound = p[:5].tolist()
+    return Numbers(float(np.exp(min(lag, rising))), float(np.exp(rising)), rho, float(np.exp(slow)), bound, spread)
 
 
-def _starts(n: int) -> Iterator[FloatArray]:
-    """Parameters of a fit of n sources to begin with."""
-    for part, rho, lag, slow in product((0.7, 1.0), (1.0, 1.5, 2.5, 4.0), (0.3, 1.5, 5.0), (5.0, 15.0, 50.0)):
-        yield np.concatenate([np.full(n, part), np.zeros(n), [np.log(lag), rho, np.log(slow), np.log(lag)]])
+def _starts() -> Iterator[FloatArray]:
+    """Five numbers of a fit to begin with."""
+    for rho, lag, slow in product((1.0, 1.5, 2.5, 4.0), (0.3, 1.5, 5.0), (5.0, 15.0, 50.0)):
+        yield np.array([np.log(lag), rho, np.log(slow), np.log(lag), BOUND])
 
 
 def _judge(kinds: Sequence[Sequence[Course]], fastest: float, bin_ms: float) -> Callable[[FloatArray], FloatArray]:
@@ -225,48 +240,59 @@ def alone(system: System, i: int) -> System:
                   np.array([0, n]), domain, np.ones(n + 1), np.full(n + 1, np.inf))
 
 
-def arriving_rates(system: System, dynamics: Dynamics, sent: FloatArray, bin_ms: float) -> FloatArray:
-    """Rates (Hz) of all axes behind synapses, after each step: (n_step, n_axis)."""
-    filters = filters_of(dynamics, system, STEP)
+def arriving_rates(system: System, dynamics: Dynamics, sent: FloatArray,
+                   bin_ms: float) -> tuple[FloatArray, FloatArray]:
+    """Rates (Hz) of all axes behind synapses, and their roots, after each step: (n_step, n_axis) both."""
+    filters = filters_of(dynamics, system, STEP, roots=True)
     held = round(bin_ms / STEP)
-    out = np.empty((len(sent) * held, system.axes.size))
-    _filter(filters, memory_of(filters, system, sent.mean(axis=0)), np.ascontiguousarray(sent), held, out)
-    return out
+    rates, roots = np.empty((2, len(sent) * held, system.axes.size))
+    _filter(filters, memory_of(filters, system, sent.mean(axis=0)), np.ascontiguousarray(sent), held, rates, roots)
+    return rates, roots
 
 
 @compiled
-def _filter(filters: Filters, memory: Memory, sent: FloatArray, held: int, out: FloatArray) -> None:
-    for k in range(out.shape[0]):
+def _filter(filters: Filters, memory: Memory, sent: FloatArray, held: int, rates: FloatArray,
+            roots: FloatArray) -> None:
+    for k in range(rates.shape[0]):
         advance(filters, memory, sent[k // held], k)
-        read(memory, out[k])
+        read(memory, rates[k])
+        roots[k] = memory.roots
 
 
-def _course(one: System, arriving: FloatArray, p: FloatArray, bin_ms: float) -> FloatArray:
-    """Rates (Hz) of the population alone, in bins, with the parameters of a fit."""
-    n = arriving.shape[1]
-    lag, rho, slow, rising = _numbers(p, n)
-    table = {"knots": 1.0, "lag": lag, "adaptation": rho, "slow": slow, "irregularity": 1.0, "rising": rising}
-    cells = Cells(**{name: np.array([[value]]) for name, value in table.items()},
-                  sensitivity=np.ascontiguousarray(_sides(p, n)[..., None]))
-    out = np.empty(len(arriving))
-    _follow(one, cells, np.ascontiguousarray(arriving), empty_response(one), out)
+def course_of(one: System, rates: FloatArray, roots: FloatArray, numbers: Numbers, bin_ms: float,
+              draws: float = 1.0) -> FloatArray:
+    """Rates (Hz) in bins of a population that is `alone`, whose sources arrive as given; run-up included.
+
+    Parameters
+    ----------
+    rates, roots : (n_step, n_axis) arrays
+        What `arriving_rates` gives, of its axes.
+    draws : float
+        A factor of F.
+    """
+    table = {"knots": 1.0, "irregularity": 1.0} | numbers._asdict()
+    spread = np.ascontiguousarray(table.pop("spread")[:, None])
+    cells = Cells(**{name: np.array([[value]]) for name, value in table.items()}, spread=spread)
+    out = np.empty(len(rates))
+    _follow(one, cells, np.ascontiguousarray(rates), np.ascontiguousarray(roots), empty_response(one), draws, out)
     return np.asarray(out.reshape(-1, round(bin_ms / STEP)).mean(axis=1), float)
 
 
 @compiled
-def _follow(one: System, cells: Cells, arriving: FloatArray, work: Response, out: FloatArray) -> None:
-    n, nu = arriving.shape[1], np.zeros(1)
-    habit = np.zeros(n)
+def _follow(one: System, cells: Cells, rates: FloatArray, roots: FloatArray, work: Response, draws: float,
+            out: FloatArray) -> None:
+    n, nu = rates.shape[1], np.zeros(1)
+    lasting = np.zeros(n)
     for a in range(n):
-        habit[a] = arriving[:, a].mean()
-        work.nu[a] = habit[a]
+        lasting[a] = rates[:, a].mean()
+        work.nu[a] = lasting[a]
     respond_into(one, work)
     nu[0] = work.F[0]
     inner, forget = at_rest(nu), forgotten(STEP)
-    for k in range(arriving.shape[0]):
+    for k in range(rates.shape[0]):
         for a in range(n):
-            work.nu[a] = arriving[k, a]
-        temper(cells, 0, 0, n, inner[OWN, 0], habit, work.nu, forget)
+            work.nu[a] = rates[k, a]
+        factor = spread_factor(cells, 0, 0, n, inner[OWN, 0], lasting, work.nu, roots[k], forget)
         respond_into(one, work)
-        follow(cells, 0, work.F[0], FASTEST, STEP, nu, inner, forget)
+        follow(cells, 0, work.F[0] * factor * draws, FASTEST, STEP, nu, inner, forget)
         out[k] = nu[0]
