@@ -32,13 +32,13 @@ or four of them lives on the difference: it fires where those that it hears happ
 alike, after it none does, and a mean that is the same inhibits more. Of the Golgi cells of the cerebellum the rates of
 two cells differ with the root of the population's rate: what a cell sends is nu + d sqrt(nu), d being its own. Behind a
 synapse the squared relative spread over cells is then sigma^2 E, E as above: 1 where rates last, low in a volley, high
-between two. That describes what was recorded (R2 0.5 to 0.7), and ln of what isolated granule cells do over F follows that
-spread with one slope, 0.6, at all drives but the lowest (R2 0.7 to 0.9; `benchmarks/relative_spread.py`). kappa is that
-slope times sigma^2, and no matter for sources that are heard in hundreds, nor for inputs, whose fibres are all alike.
+between two. That describes what was recorded (R2 0.5 to 0.7), and ln of what isolated granule cells do over F follows
+that spread with one slope, 0.6, at all drives but the lowest (R2 0.7 to 0.9; `benchmarks/relative_spread.py`). kappa is
+that slope times sigma^2, and no matter for sources that are heard in hundreds, nor for inputs, whose fibres are alike.
 
 The numbers are measured in isolated cells at several rates (`modulated_cells`, `swings`); which hold is told by the
-population's own mean rate over the last 100 ms, so that they stay as they are in a wave: fitted at one working point and
-changed within its waves, they made Golgi cells at 12 Hz answer 10 to 17 degrees too early.
+population's own mean rate over the last 100 ms, so that they stay as they are in a wave: fitted at one working point
+and changed within its waves, they made Golgi cells at 12 Hz answer 10 to 17 degrees too early.
 
 N cells of rate nu do not fire nu N spikes a second, but as many as chance will have it: a Poisson number, less what
 their regularity takes away from slow fluctuations. With w the excess of a Poisson number over its mean, relative to it,

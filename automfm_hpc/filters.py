@@ -61,7 +61,7 @@ def filters_of(dynamics: Dynamics, system: System, h: float, early: float = 0.0,
     if roots:  # the average is late by SMOOTHED, which is taken off the delay as far as that goes
         source, axis = np.append(source, source + system.T.size), np.append(axis, axis + system.axes.size)
         delay = np.append(delay, np.maximum(delay - SMOOTHED, 0.0))
-        weight, tau, poles = (np.tile(x, 2) for x in (weight, tau, poles))
+        weight, tau, poles = np.tile(weight, 2), np.tile(tau, 2), np.tile(poles, 2)
     poles = np.where(tau > 0, poles, 0)
     g = h / np.where(tau > 0, tau, 1.0)
     back = np.floor(delay / h + 1e-9)

@@ -229,11 +229,11 @@ def table(result: Mapping[str, Any]) -> str:
 def _swings_table(swings: Mapping[str, Any]) -> list[str]:
     if not swings:
         return []
-    heads = (("rate Hz", 8), ("T rise", 8), ("T fall", 8), ("rho", 7), ("tau ms", 8), ("b", 7), ("CV", 6), ("rate %", 8),
-             ("R2", 7), ("above", 7))
-    lines = ["", "the same under the network's own swings, which the model uses; b: bound of adaptation; kappa: what the",
-             "spread of sources heard one by one counts; R2: part of the isolated cells' course that the equations explain,",
-             "and explained with the numbers above",
+    heads = (("rate Hz", 8), ("T rise", 8), ("T fall", 8), ("rho", 7), ("tau ms", 8), ("b", 7), ("CV", 6),
+             ("rate %", 8), ("R2", 7), ("above", 7))
+    lines = ["", "the same under the network's own swings, which the model uses; b: bound of adaptation; kappa: what",
+             "the spread of sources heard one by one counts; R2: part of the isolated cells' course that the",
+             "equations explain, and explained with the numbers above",
              f"{'population':<12}{''.join(f'{h:>{width}}' for h, width in heads)}  kappa"]
     for name, rows in swings.items():
         for k, row in enumerate(rows):

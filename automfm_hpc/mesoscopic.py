@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from automfm_hpc.cell_response import OWN, CellResponse, Cells, at_rest, cells_of, fire, follow, forgotten, spread_factors
+from automfm_hpc.cell_response import (
+    OWN,
+    CellResponse,
+    Cells,
+    at_rest,
+    cells_of,
+    fire,
+    follow,
+    forgotten,
+    spread_factors,
+)
 from automfm_hpc.drive import Drive, beyond, tabulate
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.errors import MeanFieldError

@@ -211,7 +211,7 @@ def integrate_filtered(
 @compiled
 def _move(
     scheme: Scheme, own: bool, cells: Cells, inner: FloatArray, system: System, state: State, now: Response,
-    other: Response, method: int, first: bool, h: float, forget: tuple[float, float],
+    other: Response, method: int, first: bool, h: float, forget: float,
 ) -> None:  # fmt: skip
     """Rates one step on, by the cells' own response or by T."""
     if own:

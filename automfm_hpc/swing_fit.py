@@ -112,7 +112,8 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, kinds: Sequen
     """
     first, last = system.axis_start[population], system.axis_start[population + 1]
     courses = [c for kind in kinds for c in kind]
-    arriving = [tuple(x[:, first:last] for x in arriving_rates(system, dynamics, c.sent, bin_ms)) for c in courses]
+    axes = slice(first, last)
+    arriving = [arriving_rates(system, dynamics, c.sent, bin_ms) for c in courses]
     target = np.concatenate([c.target for c in courses])
     judge = _judge(kinds, fastest_heard(system, dynamics, population), bin_ms)
     variance = float(smooth(target, KERNEL, bin_ms).var())
@@ -126,11 +127,12 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, kinds: Sequen
 
     def course(p: FloatArray) -> FloatArray:
         draws = np.exp(np.append(0.0, p[5 + n :]))
-        return np.concatenate([course_of(one, *a, numbers(p), bin_ms, draws[k])[-c.target.size :]
-                               for a, c, k in zip(arriving, courses, kind_of, strict=True)])
+        return np.concatenate([course_of(one, rates[:, axes], roots[:, axes], numbers(p), bin_ms, draws[k])
+                               [-c.target.size :]
+                               for (rates, roots), c, k in zip(arriving, courses, kind_of, strict=True)])
 
-    # Parameters: five numbers, kappa of the sources that are few, and by how much ln F of the draws of the network under
-    # each further kind of input differs from that of those under the first.
+    # Parameters: five numbers, kappa of the sources that are few, and by how much ln F of the draws of the network
+    # under each further kind of input differs from that of those under the first.
     prior = np.concatenate([[np.log(known.lag), known.adaptation, np.log(known.slow), np.log(known.lag), BOUND],
                             np.zeros(n + more)])
     known_to = np.concatenate([[PRIOR_LAG, PRIOR_RHO, known.slow_error, PRIOR_LAG, PRIOR_BOUND],
@@ -271,8 +273,9 @@ def course_of(one: System, rates: FloatArray, roots: FloatArray, numbers: Number
         A factor of F.
     """
     table = {"knots": 1.0, "irregularity": 1.0} | numbers._asdict()
-    spread = np.ascontiguousarray(table.pop("spread")[:, None])
-    cells = Cells(**{name: np.array([[value]]) for name, value in table.items()}, spread=spread)
+    del table["spread"]
+    cells = Cells(**{name: np.array([[value]]) for name, value in table.items()},
+                  spread=np.ascontiguousarray(numbers.spread[:, None]))
     out = np.empty(len(rates))
     _follow(one, cells, np.ascontiguousarray(rates), np.ascontiguousarray(roots), empty_response(one), draws, out)
     return np.asarray(out.reshape(-1, round(bin_ms / STEP)).mean(axis=1), float)

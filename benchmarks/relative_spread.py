@@ -2,11 +2,11 @@
 
     python benchmarks/relative_spread.py runs/cerebellum [--target GrC --source GoC] [--json]
 
-In every trial that the run was planned from, the kept trains of the source pass the target's synapse, cell by cell. u is
-their variance over cells over their squared mean, moment by moment. Isolated cells of the target (`isolated.zarr`) are
-held against the transfer function at what arrives, with no lag and no adaptation: ln of their ratio over u, slope, where
-it is 0, and R2 (all smoothed with 3 ms). Then u against the equations of `cell_response`, sigma^2 E: sigma^2 and R2, with
-sigma^2 of each trial's own.
+In every trial that the run was planned from, the kept trains of the source pass the target's synapse, cell by cell. u
+is their variance over cells over their squared mean, moment by moment. Isolated cells of the target (`isolated.zarr`)
+are held against the transfer function at what arrives, with no lag and no adaptation: ln of their ratio over u, slope,
+where it is 0, and R2 (all smoothed with 3 ms). Then u against the equations of `cell_response`, sigma^2 E: sigma^2 and
+R2, with a sigma^2 of each trial's own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from automfm_hpc.cell_response import LEAST_RATE, forgotten
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.experiment import BIN, Experiment, varied_experiment
 from automfm_hpc.mean_field import MeanField
-from automfm_hpc.measured_swings import SEAM, Followed, course_at
+from automfm_hpc.measured_swings import Followed, course_at
 from automfm_hpc.run_folder import Run
 from automfm_hpc.spikes import smooth
 from automfm_hpc.swing_fit import KERNEL, STEP, arriving_rates
@@ -56,7 +56,7 @@ def followed(run: Run, target: str, source: str) -> list[dict[str, Any]]:
     if run.isolated_varied.exists():
         kinds["fluctuating"] = Followed(varied_experiment(working), run.varied, run.isolated_varied)
     tf = model.transfer_functions[i]
-    for k, protocol in enumerate(working.protocols):
+    for protocol in working.protocols:
         for kind, f in kinds.items():
             found = []
             for trial in f.trials_at(protocol.background):
@@ -79,7 +79,7 @@ def followed(run: Run, target: str, source: str) -> list[dict[str, Any]]:
                 over = np.log((smooth(course.target, KERNEL, BIN) + LEAST_RATE) / (smooth(F, KERNEL, BIN) + LEAST_RATE))
                 sigma2 = float((even * u).sum() / (even * even).sum())
                 found.append((smooth(u, KERNEL, BIN)[EDGE:-EDGE], over[EDGE:-EDGE], u, sigma2 * even, sigma2))
-            u, over, raw, said = (np.concatenate([row[j] for row in found]) for j in range(4))
+            u, over, raw = (np.concatenate([row[j] for row in found]) for j in range(3))
             slope, zero, r2 = line(u, over)
             missed = sum(((row[2] - row[3]) ** 2).sum() for row in found)
             rows.append({"drive": dict(protocol.background), "kind": kind, "slope": slope, "zero": zero, "r2": r2,
@@ -101,7 +101,7 @@ def main() -> None:
         return
     print(f"ln of {a.target} over F against u of {a.source}; u against sigma^2 E")
     for row in rows:
-        print(f"{str(row['drive']):<16}{row['kind']:<13}slope {row['slope']:5.2f}  0 at {row['zero']:5.2f}  R2 "
+        print(f"{row['drive']!s:<16}{row['kind']:<13}slope {row['slope']:5.2f}  0 at {row['zero']:5.2f}  R2 "
               f"{row['r2']:5.2f};  u {row['u']:5.2f}  sigma^2 {row['sigma2']:5.2f}  R2 {row['u_r2']:5.2f}")
 
 

@@ -2,10 +2,10 @@
 
     python benchmarks/response_laws.py runs/cerebellum [--populations GoC GrC] [--json]
 
-The equations of `cell_response`, with or without the spread of presynaptic rates, and with adaptation that knows a bound
-or none (b = 5, nearly a power of the ratio), are fitted at every working point to the isolated cells of all draws of the
-network but the last, and scored on the last: R2 of the course smoothed with 3 ms, and by how much the mean is off.
-`without` has neither lag nor adaptation nor spread: the transfer function at what arrives.
+The equations of `cell_response`, with or without the spread of presynaptic rates, and with adaptation that knows a
+bound or none (b = 5, nearly a power of the ratio), are fitted at every working point to the isolated cells of all draws
+of the network but the last, and scored on the last: R2 of the course smoothed with 3 ms, and by how much the mean is
+off. `without` has neither lag nor adaptation nor spread: the transfer function at what arrives.
 """
 
 from __future__ import annotations
