@@ -1,6 +1,6 @@
 """CPU time of one simulated second of a five-population mean field (cerebellar axes, spline transfer functions).
 
-With dynamics: the cerebellum's delays and synapses, and cells with a lag, adaptation and sensitivities.
+With dynamics: the cerebellum's delays and synapses, and cells with a lag, adaptation and spreads that count.
 
     python benchmarks/mean_field.py [--json] [--repeats 9] [--batch 1000]
 """
@@ -62,8 +62,8 @@ def with_dynamics(model: MeanField) -> MeanField:
     axis = np.concatenate([np.full((d.axis == k).sum(), new) for new, k in enumerate(order)])
     knots = np.tile(np.linspace(5.0, 150.0, 4), (len(AXES), 1))
     one = np.ones_like(knots)
-    felt = np.full((sum(map(len, AXES.values())), knots.shape[1]), 0.9)
-    cell = CellResponse(knots, 0.5 * one, 1.5 * one, 40.0 * one, 0.6 * one, felt)
+    spread = np.full((sum(map(len, AXES.values())), knots.shape[1]), 0.2)
+    cell = CellResponse(knots, 0.5 * one, 1.5 * one, 40.0 * one, 0.6 * one, spread=spread)
     dynamics = Dynamics(axis, d.weight[rows], d.delay[rows], d.tau_syn[rows], d.poles[rows], cell)
     return replace(model, dynamics=dynamics)
 
