@@ -23,12 +23,11 @@ from typing import Any
 import numpy as np
 
 from automfm_hpc import swing_fit
-from automfm_hpc.afferents import FEW_PAIRS
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.experiment import BIN, Experiment
 from automfm_hpc.mean_field import MeanField
 from automfm_hpc.measured_dynamics import cell_response, slow_errors
-from automfm_hpc.measured_swings import Followed, course_at, in_degree
+from automfm_hpc.measured_swings import Followed, course_at, spreads_that_count
 from automfm_hpc.run_folder import Run
 from automfm_hpc.spikes import smooth
 from automfm_hpc.swing_fit import KERNEL, Known, Numbers, alone, arriving_rates, course_of, fit_swing
@@ -63,7 +62,7 @@ def scored(folder: Path, task: tuple[str, int, str]) -> dict[str, Any]:
     small.pop("swings", None)
     known, dynamics, cell = cell_response(small), Dynamics.of_synapses(plan.parameters), plan.parameters.cell(name)
     lag, rho, slow, _ = known.at(np.mean([c.sent.mean(axis=0) for c in fitted], axis=0)[: len(known.knots)])[:, i]
-    few = [source not in model.inputs and in_degree(cell, source) <= FEW_PAIRS for source in cell.axes]
+    few = spreads_that_count(cell, model.inputs)
     axes = slice(system.axis_start[i], system.axis_start[i + 1])
     numbers = Numbers(AT_ONCE, AT_ONCE, 1.0, 1.0, 1.0, np.zeros(len(few)))
     if law != "without":

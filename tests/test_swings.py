@@ -20,13 +20,14 @@ from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.experiment import SWUNG, Trial, varied_experiment, working_experiment
 from automfm_hpc.linear_response import rate_response
 from automfm_hpc.measured_dynamics import measure_dynamics, table
+from automfm_hpc.measured_swings import spreads_that_count
 from automfm_hpc.mesoscopic import driven, realizations
 from automfm_hpc.network import Distribution
 from automfm_hpc.plan import make_plan
 from automfm_hpc.pools import Serial
 from automfm_hpc.presynaptic import PresynapticStatistics
 from automfm_hpc.rate_models import RateModel
-from automfm_hpc.remap import Cell, Channel
+from automfm_hpc.remap import Cell, Channel, remap
 from automfm_hpc.run_folder import Run
 from automfm_hpc.spikes import activity, smooth
 from automfm_hpc.swing_fit import FASTEST_SWING, PASSED, UNHEARD, Course, FittedSwing, Known, fastest_heard, fit_swing
@@ -228,6 +229,15 @@ def test_without_a_swing_what_was_known_stays():
     fitted = fit_swing(made.system, made.dynamics, 0, [[Course(sent, target)]], Known(1.0, 1.5, 60.0, 0.5), [True], 1.0)
     assert (fitted.lag, fitted.adaptation, fitted.slow) == pytest.approx((1.0, 1.5, 60.0), rel=0.15)
     assert fitted.bound == pytest.approx(1.0, abs=0.1) and fitted.spread == pytest.approx([0.0], abs=0.2)
+
+
+def test_the_spread_counts_of_sources_of_which_a_cell_hears_few_or_else_of_all():
+    cells = {c.population: c for c in remap(Network.load("cerebellum")).cells}
+    counted = {name: dict(zip(c.axes, spreads_that_count(c, ["mf"]), strict=True)) for name, c in cells.items()}
+    assert counted["GrC"] == {"mf": False, "GoC": True}
+    assert counted["GoC"] == {"mf": False, "GoC": True, "GrC": False}
+    rs = remap(Network.load("adex_cortex")).cell("RS")
+    assert dict(zip(rs.axes, spreads_that_count(rs, ["aff"]), strict=True)) == {"aff": False, "RS": True, "FS": True}
 
 
 # --- the stage ------------------------------------------------------------------------------------
