@@ -182,7 +182,7 @@ def test_a_fit_finds_the_numbers_that_made_the_course(kappa, rho, bound, lags):
     assert fitted.adaptation == pytest.approx(rho, rel=0.12)
     assert (fitted.lag, fitted.rising) == pytest.approx(lags, rel=0.1, abs=0.3)
     assert (rho - 1.0) * fitted.bound == pytest.approx((rho - 1.0) * bound, abs=0.3)
-    assert fitted.explained > 0.98 and abs(fitted.error) < 0.01
+    assert fitted.explained > 0.97 and abs(fitted.error) < 0.01  # the rest is chance of 5000 cells
 
 
 def test_falls_are_never_followed_later_than_rises():
