@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from automfm_hpc.cell_response import BOUND, OWN, Cells, at_rest, follow, forgotten, spread_factor
+from automfm_hpc.cell_response import BOUND, FIELDS, OWN, Cells, at_rest, follow, forgotten, spread_factor
 from automfm_hpc.cell_response_fit import LAGS, RHOS, SLOWS
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.filters import Filters, Memory, advance, filters_of, memory_of, read
@@ -56,19 +56,34 @@ class Course(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class FittedSwing:
-    """One population at one working point.
+class Numbers:
+    """What the equations of one population need at one working point.
+
+    Parameters
+    ----------
+    lag, rising, slow : float
+        ms.
+    adaptation, bound : float
+    spread : (n_axis,) array
+        kappa.
+    """
+
+    lag: float
+    rising: float
+    adaptation: float
+    slow: float
+    bound: float
+    spread: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class FittedSwing(Numbers):
+    """The numbers of one population at one working point, and how good they are.
 
     Parameters
     ----------
     rate : float
         Of the isolated cells (Hz).
-    lag, rising, slow : float
-        ms.
-    adaptation : float
-    bound : float
-    spread : (n_axis,) array
-        kappa.
     error : float
         Mean rate of the equations over the isolated cells' minus 1.
     explained, before : float
@@ -77,12 +92,6 @@ class FittedSwing:
     """
 
     rate: float
-    lag: float
-    rising: float
-    adaptation: float
-    slow: float
-    bound: float
-    spread: FloatArray
     error: float
     explained: float
     before: float
@@ -155,20 +164,8 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, kinds: Sequen
         return 1.0 - float(missed.var()) / max(variance, 1e-12)
 
     error = float(course(found).mean() / max(target.mean(), 1e-9) - 1.0)
-    x = numbers(found)
-    return FittedSwing(float(target.mean()), x.lag, x.rising, x.adaptation, x.slow, x.bound, x.spread, error,
-                       explained(found), explained(start))
-
-
-class Numbers(NamedTuple):
-    """As in `FittedSwing`."""
-
-    lag: float
-    rising: float
-    adaptation: float
-    slow: float
-    bound: float
-    spread: FloatArray
+    return FittedSwing(**vars(numbers(found)), rate=float(target.mean()), error=error, explained=explained(found),
+                       before=explained(start))
 
 
 def _numbers(p: FloatArray, spread: FloatArray) -> Numbers:
@@ -272,10 +269,8 @@ def course_of(one: System, rates: FloatArray, roots: FloatArray, numbers: Number
     draws : float
         A factor of F.
     """
-    table = {"knots": 1.0, "irregularity": 1.0} | numbers._asdict()
-    del table["spread"]
-    cells = Cells(**{name: np.array([[value]]) for name, value in table.items()},
-                  spread=np.ascontiguousarray(numbers.spread[:, None]))
+    table = {name: np.array([[getattr(numbers, name, 1.0)]]) for name in FIELDS}  # one knot, and no chance
+    cells = Cells(**table, spread=np.ascontiguousarray(numbers.spread[:, None]))
     out = np.empty(len(rates))
     _follow(one, cells, np.ascontiguousarray(rates), np.ascontiguousarray(roots), empty_response(one), draws, out)
     return np.asarray(out.reshape(-1, round(bin_ms / STEP)).mean(axis=1), float)

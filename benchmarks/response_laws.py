@@ -67,9 +67,8 @@ def scored(folder: Path, task: tuple[str, int, str]) -> dict[str, Any]:
     numbers = Numbers(AT_ONCE, AT_ONCE, 1.0, 1.0, 1.0, np.zeros(len(few)))
     if law != "without":
         with bounded(law):
-            found = fit_swing(system, dynamics, i, [fitted], Known(lag, rho, slow, float(slow_errors(small)[i])),
-                              few if "spread" in law else [False] * len(few), BIN)
-        numbers = Numbers(found.lag, found.rising, found.adaptation, found.slow, found.bound, found.spread)
+            numbers = fit_swing(system, dynamics, i, [fitted], Known(lag, rho, slow, float(slow_errors(small)[i])),
+                                few if "spread" in law else [False] * len(few), BIN)
     rates, roots = (x[:, axes] for x in arriving_rates(system, dynamics, judge.sent, BIN))
     course = course_of(alone(system, i), rates, roots, numbers, BIN)[-judge.target.size :]
     missed, wanted = (smooth(x, KERNEL, BIN) for x in (course - judge.target, judge.target))

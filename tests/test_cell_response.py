@@ -18,7 +18,7 @@ ONE = np.ones((1, 1))
 
 
 def response(lag=1.0, rho=2.0, slow=50.0, cv=1.0, rising=None, bound=1.0):
-    more = {"bound": bound * ONE} if rising is None else {"rising": rising * ONE, "bound": bound * ONE}
+    more = {"bound": bound * ONE} | ({} if rising is None else {"rising": rising * ONE})
     return CellResponse(10.0 * ONE, lag * ONE, rho * ONE, slow * ONE, cv * ONE, **more)
 
 
