@@ -3,24 +3,35 @@
 With f(t) what the present inputs would give in the long run, z the population's own recent rate, and q = LEAST_RATE,
 below which nothing adapts,
 
-    T/2 dm/dt  = ln(f + q) - m,    T/2 du/dt = m - u,    g = exp(u) - q,    T = T_rise where ln(f + q) > u, else T_fall
-    nu         = [(g + q) exp((rho - 1) b tanh(x/b)) - q]_+,    x = ln((g + q)/(z + q))
-    tau dz/dt  = nu - z
+    T/2 dm/dt  = ln(f + q) - m,    T/2 du/dt = m - u,    g = exp(u) - q
+    T          = T_rise max(1, (nu_100 + q)/(g + q))^l, at most LATEST, where ln(f + q) > u, else T_fall
+    a          = [(g + q) exp((rho - 1) b tanh(x/b)) - q]_+,    x = ln((g + q)/(z + q))
+    nu         = a (1 - p c)/(1 - p a)
+    tau dz/dt  = nu - z,    p dc/dt = nu - c
     f          = F(y) exp(sum_k kappa_k (E_k - 1)),    E_k = r_k^2 z_k/y_k^2
 
-y_k being the rates of the sources behind delays and synapses, z_k their means over the last 100 ms, and r_k the roots
-of the sources' rates behind the same delays and synapses. Fixed points are those of F: nu = z = g = f, and E = 1.
+y_k being the rates of the sources behind delays and synapses, z_k their means over the last 100 ms, r_k the roots of
+the sources' rates behind the same delays and synapses, and nu_100 the population's own mean over the last 100 ms. Fixed
+points are those of F: nu = a = c = z = g = f, and E = 1.
 
 The lag. Near silence a membrane follows its input late, and cells fire with an exponential of what it has reached: so
 the lag is one of ln f, and volleys come late and sharp; of f itself they would come late and blunt. A membrane that has
 to come up to threshold is late, one that is pushed below it silences the cell at once: so rises are followed with a lag
 of their own. What cells near silence show is late rather than weak (the phase of GrC at 3 Hz falls by 43 degrees at
-27 Hz where the amplitude has not fallen at all), hence two low-passes and not one.
+27 Hz where the amplitude has not fallen at all), hence two low-passes and not one. How late a membrane comes up depends
+on how far below threshold it is, and the rate tells: cells that fire with a tenth of their mean have been inhibited,
+and have fired not long ago. So T_rise grows with a power l of mean over momentary rate, up to 6 ms, somewhat more than
+small changes show at any rate. With a T_rise that does not grow, Golgi cells begin the volleys of a strong wave 3 ms
+early (docs/dynamics.md).
+
+The pause. A cell that has just fired is out for some p ms. Of a population whose cells are all ready more fire at once
+than would in the long run, and after that fewer: of those that the drive would make fire with the rate a, were they as
+ready as they are in the long run, (1 - p c)/(1 - p a) do. The first volley after silence is sharp, and ends itself.
 
 Adaptation. A small sudden change of f shows rho-fold and decays to its own size as z follows: spike-triggered currents
 answer the rate of the recent past, not the present one. Around a rate the response is
 
-    H(s) = rho (1 + s tau) / [(rho + s tau)(1 + s T/2)^2],    s = 2 pi i f,
+    H(s) = rho (1 + s tau) / [(rho + s tau)(1 + s T/2)^2] (1 + s p) / [1 + s p (1 - p nu)],    s = 2 pi i f,
 
 with T the mean of both lags, rho > 1 adapts, rho = 1 does not, rho < 1 facilitates. A large one shows at most
 exp((rho - 1) b)-fold: a cell that has been silent has no more to give than its currents have let go, and each fires
@@ -88,6 +99,10 @@ class CellResponse:
         T (ms) where ln(f + q) rises; without any `lag` holds for both.
     bound : (n_population, n_knot) array, optional
         b; without any BOUND.
+    lateness : (n_population, n_knot) array, optional
+        l, 0 or more; without any 0.
+    pause : (n_population, n_knot) array, optional
+        p (ms), 0 or more; without any 0.
     spread : (n_axis, n_knot) array, optional
         kappa of each source, at the knots of the axis's population, axes as in `MeanField.axis_labels`; without any
         they are 0.
@@ -100,13 +115,16 @@ class CellResponse:
     irregularity: FloatArray
     rising: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
     bound: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
+    lateness: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
+    pause: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
     spread: FloatArray = field(default_factory=lambda: np.zeros((0, 1)))
 
     def __post_init__(self) -> None:
         if not np.size(self.rising):
             object.__setattr__(self, "rising", self.lag)
-        if not np.size(self.bound):
-            object.__setattr__(self, "bound", np.full(np.shape(self.lag), BOUND))
+        for name, value in (("bound", BOUND), ("lateness", 0.0), ("pause", 0.0)):
+            if not np.size(getattr(self, name)):
+                object.__setattr__(self, name, np.full(np.shape(self.lag), value))
         for name in (*FIELDS, "spread"):
             object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=float))
         shape = self.knots.shape
@@ -116,10 +134,11 @@ class CellResponse:
         _require(good, "spread must have the shape (n_axis, n_knot)")
         _require(bool(np.isfinite(self._all()).all() and np.isfinite(self.spread).all()), "numbers must be finite")
         _require(bool((np.diff(self.knots, axis=1) > 0).all()), "knots must increase")
-        _require(bool((self._all()[1:] > 0).all()), "lags, adaptation, slow, irregularity and bound must be above 0")
+        _require(bool((self._all()[1:-2] > 0).all()), "lags, adaptation, slow, irregularity and bound must be above 0")
+        _require(bool((self._all()[-2:] >= 0).all()), "lateness and pause must not be below 0")
 
     def _all(self) -> FloatArray:
-        return np.stack([getattr(self, name) for name in FIELDS])
+        return np.stack([getattr(self, name) for name in FIELDS])  # the last two may be 0
 
     @staticmethod
     def immediate(n_population: int) -> CellResponse:
@@ -134,15 +153,19 @@ class CellResponse:
 
     def at(self, rates: FloatArray) -> FloatArray:
         """Mean lag (ms), adaptation, slow (ms), irregularity at rates (n_population,) in Hz: (4, n_population)."""
-        return np.array([[np.interp(r, k, row) for r, k, row in zip(rates, self.knots, table, strict=True)]
-                         for table in (self.mean_lag, self.adaptation, self.slow, self.irregularity)])
+        return np.array([self._at(rates, t) for t in (self.mean_lag, self.adaptation, self.slow, self.irregularity)])
+
+    def _at(self, rates: FloatArray, table: FloatArray) -> FloatArray:
+        return np.array([np.interp(r, k, row) for r, k, row in zip(rates, self.knots, table, strict=True)])
 
     def response(self, frequency: FloatArray, rates: FloatArray) -> ComplexArray:
         """H at frequencies (n_frequency,) in Hz and rates (n_population,) in Hz: (n_frequency, n_population).
 
         Of swings that rise as much as they fall, to first order in the difference of both lags.
         """
-        return shape_of(frequency, *self.at(rates)[:3])
+        pause = self._at(rates, self.pause)
+        s, ready = 2.0j * np.pi * np.asarray(frequency, float)[:, None] * pause / 1000.0, 1.0 - out_of(pause, rates)
+        return shape_of(frequency, *self.at(rates)[:3]) * (1.0 + s) / (1.0 + s * ready)
 
     def spreads(self, rates: FloatArray, axes: NDArray[np.int64]) -> FloatArray:
         """kappa of every axis at rates (n_population,) in Hz, (n_axis,), of `axes` (n_population,) axes each."""
@@ -176,11 +199,13 @@ class CellResponse:
 LEAST_RATE = 0.5  # Hz: q, so that an answer to silence stays finite
 CORNER = 1.5 * 2.0 * np.pi / 1000.0  # of both low-passes of the chance, times the rate in Hz: 1/ms
 LEAST_CHANCE = 1e-6  # Hz: cells that fire less do so by the chance of this rate
-LAW = 4  # of the equations above; before, adaptation knew no bound, and parts of swings stood for the spread
+LAW = 5  # of the equations above; before, rises were as late whatever the rate, and no cell was out
 BOUND = 1.0  # of b where nothing is known
 MOST_EVEN = 2.0  # of E: what was seen of it
-RECENT, FIRST, SECOND, OWN, TARGET = 0, 1, 2, 3, 4  # rows that `follow` remembers: z, m, u, LASTING mean, ln(f + q)
-FIELDS = ("knots", "lag", "adaptation", "slow", "irregularity", "rising", "bound")
+LATEST = 6.0  # ms: of T where it grows
+MOST_OUT = 0.9  # of all cells, so that a drive that would have all of them out stays finite
+RECENT, FIRST, SECOND, OWN, TARGET, OUT = range(6)  # rows that `follow` remembers: z, m, u, LASTING mean, ln(f + q), c
+FIELDS = ("knots", "lag", "adaptation", "slow", "irregularity", "rising", "bound", "lateness", "pause")
 
 
 def shape_of(frequency: FloatArray, lag: Any, adaptation: Any, slow: Any) -> ComplexArray:
@@ -188,6 +213,11 @@ def shape_of(frequency: FloatArray, lag: Any, adaptation: Any, slow: Any) -> Com
     s = 2.0j * np.pi * np.asarray(frequency, float)[:, None] / 1000.0
     rho, slowly = np.atleast_1d(adaptation), s * np.atleast_1d(slow)
     return np.asarray(rho * (1.0 + slowly) / ((rho + slowly) * (1.0 + 0.5 * s * np.atleast_1d(lag)) ** 2), complex)
+
+
+def out_of(pause: Any, rate: Any) -> Any:
+    """Part of the cells that is out: pause in ms, rate in Hz."""
+    return np.minimum(pause * rate / 1000.0, MOST_OUT)
 
 
 class Cells(NamedTuple):
@@ -200,6 +230,8 @@ class Cells(NamedTuple):
     irregularity: FloatArray
     rising: FloatArray
     bound: FloatArray
+    lateness: FloatArray
+    pause: FloatArray
     spread: FloatArray
 
 
@@ -271,7 +303,7 @@ def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, i
            forget: float) -> float:
     """Move population i by one step h (ms) towards f; return its rate before it is clipped.
 
-    `nu` (n_population,) are rates (Hz), `inner` (5, n_population) what `at_rest` makes, `forget` is
+    `nu` (n_population,) are rates (Hz), `inner` (6, n_population) what `at_rest` makes, `forget` is
     `forgotten` in a step.
     """
     z, own, before = inner[RECENT, i], inner[OWN, i], nu[i]
@@ -280,7 +312,12 @@ def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, i
     # Taking the target's new value for the whole step would be early by half of it: a fit would make up for that with a
     # lag, and other steps would not.
     target = np.log(max(f, 0.0) + LEAST_RATE)
-    lag = between(c.rising[i] if target > inner[SECOND, i] else c.lag[i], at)
+    if target > inner[SECOND, i]:
+        lag, below = between(c.rising[i], at), np.log(own + LEAST_RATE) - inner[SECOND, i]
+        if below > 0.0:
+            lag = min(lag * np.exp(between(c.lateness[i], at) * below), max(lag, LATEST))
+    else:
+        lag = between(c.lag[i], at)
     steps, slowly = 2.0 * h / lag, 1.0 - np.exp(-h / slow)
     left = np.exp(-steps)
     inner[FIRST, i], u = two_low_passes(target, inner[TARGET, i], inner[FIRST, i], inner[SECOND, i], left, steps * left,
@@ -288,18 +325,24 @@ def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, i
     inner[TARGET, i], inner[SECOND, i] = target, u
     bound = between(c.bound[i], at)
     aim = np.exp(u + (rho - 1.0) * bound * np.tanh((u - np.log(z + LEAST_RATE)) / bound)) - LEAST_RATE
+    pause = between(c.pause[i], at)
+    if pause > 0.0:
+        ready = 1.0 - min(pause * inner[OUT, i] / 1000.0, 1.0)
+        aim *= ready / (1.0 - min(pause * max(aim, 0.0) / 1000.0, MOST_OUT))
     nu[i] = min(max(aim, 0.0), limit)
     mean = 0.5 * (before + nu[i])
     inner[RECENT, i] += (mean - z) * slowly
     inner[OWN, i] += (mean - own) * forget
+    if pause > 0.0:
+        inner[OUT, i] += (nu[i] - inner[OUT, i]) * (1.0 - np.exp(-h / pause))
     return aim
 
 
 @compiled
 def at_rest(nu: FloatArray) -> FloatArray:
     """`inner` of `follow` for populations that have fired at the rates nu (n_population,) in Hz for long."""
-    inner = np.empty((5, nu.size))
-    inner[RECENT], inner[OWN] = nu, nu
+    inner = np.empty((6, nu.size))
+    inner[RECENT], inner[OWN], inner[OUT] = nu, nu, nu
     inner[FIRST] = np.log(nu + LEAST_RATE)
     inner[SECOND], inner[TARGET] = inner[FIRST], inner[FIRST]
     return inner

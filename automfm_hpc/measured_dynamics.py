@@ -36,7 +36,8 @@ T = TypeVar("T")
 NO_ADAPTATION = 10.0  # ms: where tau is looked for in cells without adaptation
 SLOW_ERROR, UNKNOWN_SLOW = 0.1, 0.5  # standard deviation of ln tau: the least and the most that is believed
 # Of a population that was never measured.
-SILENT = {"lag": 1.0, "adaptation": 1.0, "slow": NO_ADAPTATION, "irregularity": 1.0, "rising": 1.0, "bound": BOUND}
+UNTOLD = {"bound": BOUND, "lateness": 0.0, "pause": 0.0}  # what small changes do not tell
+SILENT = {"lag": 1.0, "adaptation": 1.0, "slow": NO_ADAPTATION, "irregularity": 1.0, "rising": 1.0} | UNTOLD
 
 
 def measure_dynamics(run: Run, pool: Any, log: Log, points: int | None = None,
@@ -196,7 +197,7 @@ def cell_response(result: Mapping[str, Any]) -> CellResponse:
     tables: dict[str, list[list[float]]] = {name: [] for name in FIELDS}
     spread: list[list[float]] = []
     for name, found in chosen.items():
-        rows = [{"rising": row["lag"], "bound": BOUND} | row for row in found]  # small changes tell one lag, no bound
+        rows = [{"rising": row["lag"]} | UNTOLD | row for row in found]  # small changes tell one lag
         rates = [row["rate"] for row in rows] or [1.0]
         tables["knots"].append(rates + [rates[-1] + k + 1.0 for k in range(most - len(rates))])
         for field, silent in SILENT.items():
@@ -229,16 +230,18 @@ def table(result: Mapping[str, Any]) -> str:
 def _swings_table(swings: Mapping[str, Any]) -> list[str]:
     if not swings:
         return []
-    heads = (("rate Hz", 8), ("T rise", 8), ("T fall", 8), ("rho", 7), ("tau ms", 8), ("b", 7), ("CV", 6),
-             ("rate %", 8), ("R2", 7), ("above", 7))
-    lines = ["", "the same under the network's own swings, which the model uses; b: bound of adaptation; kappa: what",
-             "the spread of sources heard one by one counts; R2: part of the isolated cells' course that the",
-             "equations explain, and explained with the numbers above",
+    heads = (("rate Hz", 8), ("T rise", 8), ("T fall", 8), ("rho", 7), ("tau ms", 8), ("b", 7), ("l", 6),
+             ("p ms", 7), ("CV", 6), ("rate %", 8), ("R2", 7), ("above", 7))
+    lines = ["", "the same under the network's own swings, which the model uses; b: bound of adaptation; l: how",
+             "much later rises are the less cells fire; p: for how long one that has fired is out; kappa: what the",
+             "spread of sources heard one by one counts; R2: part of the isolated cells' course that the equations",
+             "explain, and explained with the numbers above",
              f"{'population':<12}{''.join(f'{h:>{width}}' for h, width in heads)}  kappa"]
     for name, rows in swings.items():
         for k, row in enumerate(rows):
             felt = "  ".join(f"{a} {s:.2f}" for a, s in row["spread"].items() if s)
             lines.append(f"{name if k == 0 else '':<12}{row['rate']:8.1f}{row['rising']:8.2f}{row['lag']:8.2f}"
-                         f"{row['adaptation']:7.2f}{row['slow']:8.0f}{row['bound']:7.2f}{row['irregularity']:6.2f}"
-                         f"{100.0 * row['error']:+8.1f}{row['explained']:7.2f}{row['explained_before']:7.2f}  {felt}")
+                         f"{row['adaptation']:7.2f}{row['slow']:8.0f}{row['bound']:7.2f}{row['lateness']:6.2f}"
+                         f"{row['pause']:7.1f}{row['irregularity']:6.2f}{100.0 * row['error']:+8.1f}"
+                         f"{row['explained']:7.2f}{row['explained_before']:7.2f}  {felt}")
     return lines

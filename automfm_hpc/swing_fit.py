@@ -1,9 +1,9 @@
 """From isolated cells under the network's swings to the numbers of `cell_response` that hold for large changes.
 
-The courses that the sources had are given to the model's equations, one population at a time, and lags, adaptation,
-its time constant and its bound, and what the spread of each source counts are fitted to the mean course of the isolated
-cells. What was measured with small changes (`cell_response_fit`) is the prior: where a network does not swing, or few
-cells say little, it stays.
+The courses that the sources had are given to the model's equations, one population at a time, and lags and lateness,
+adaptation, its time constant and its bound, the pause, and what the spread of each source counts are fitted to the mean
+course of the isolated cells. What was measured with small changes (`cell_response_fit`) is the prior: where a network
+does not swing, or few cells say little, it stays.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ PASSED = 0.05  # of an amplitude: swings of which no target's synapses pass that
 FASTEST_SWING, UNHEARD = 300.0, 100.0  # Hz: what steps and bins can resolve; judged of populations that send nothing
 PRIOR_RHO, PRIOR_LAG = 0.3, 0.5  # standard deviations; the latter of ln T
 PRIOR_BOUND, BOUNDS = 0.5, (0.1, 5.0)
+LATE, PRIOR_LATE, LATES = 0.5, 0.5, (0.01, 2.0)
+PAUSE, PRIOR_PAUSE, PAUSES = 1.0, 2.0, (0.01, 10.0)  # ms
+OWN_NUMBERS = 7  # of a population, beside kappa of its sources
 PRIOR_SPREAD, MOST_SPREAD = 1.0, 3.0
 PRIOR_DRAW, MOST_DRAW = 0.05, 0.3  # of ln F: draws of the network have presynaptic cells of other rates
 MODEL_ERROR = 0.1  # of the course's standard deviation: what these equations cannot follow
@@ -61,9 +64,9 @@ class Numbers:
 
     Parameters
     ----------
-    lag, rising, slow : float
+    lag, rising, slow, pause : float
         ms.
-    adaptation, bound : float
+    adaptation, bound, lateness : float
     spread : (n_axis,) array
         kappa.
     """
@@ -73,6 +76,8 @@ class Numbers:
     adaptation: float
     slow: float
     bound: float
+    lateness: float
+    pause: float
     spread: FloatArray
 
 
@@ -131,22 +136,21 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, kinds: Sequen
 
     def numbers(p: FloatArray) -> Numbers:
         spread = np.zeros(last - first)
-        spread[heard] = p[5 : 5 + n]
+        spread[heard] = p[OWN_NUMBERS : OWN_NUMBERS + n]
         return _numbers(p, spread)
 
     def course(p: FloatArray) -> FloatArray:
-        draws = np.exp(np.append(0.0, p[5 + n :]))
+        draws = np.exp(np.append(0.0, p[OWN_NUMBERS + n :]))
         return np.concatenate([course_of(one, rates[:, axes], roots[:, axes], numbers(p), bin_ms, draws[k])
                                [-c.target.size :]
                                for (rates, roots), c, k in zip(arriving, courses, kind_of, strict=True)])
 
-    # Parameters: five numbers, kappa of the sources that are few, and by how much ln F of the draws of the network
+    # Parameters: OWN_NUMBERS, kappa of the sources that are few, and by how much ln F of the draws of the network
     # under each further kind of input differs from that of those under the first.
-    prior = np.concatenate([[np.log(known.lag), known.adaptation, np.log(known.slow), np.log(known.lag), BOUND],
-                            np.zeros(n + more)])
-    known_to = np.concatenate([[PRIOR_LAG, PRIOR_RHO, known.slow_error, PRIOR_LAG, PRIOR_BOUND],
-                               np.full(n, PRIOR_SPREAD), np.full(more, PRIOR_DRAW)])
-    ends = np.array([np.log(LAGS), RHOS, np.log(SLOWS), np.log(LAGS), BOUNDS])
+    prior = np.append(_own(known.lag, known.adaptation, known.slow), np.zeros(n + more))
+    known_to = np.concatenate([[PRIOR_LAG, PRIOR_RHO, known.slow_error, PRIOR_LAG, PRIOR_BOUND, PRIOR_LATE,
+                                PRIOR_PAUSE], np.full(n, PRIOR_SPREAD), np.full(more, PRIOR_DRAW)])  # fmt: skip
+    ends = np.array([np.log(LAGS), RHOS, np.log(SLOWS), np.log(LAGS), BOUNDS, LATES, PAUSES])
     beyond = np.concatenate([np.full(n, MOST_SPREAD), np.full(more, MOST_DRAW)])
     low, high = np.append(ends[:, 0], -beyond), np.append(ends[:, 1], beyond)
 
@@ -174,14 +178,20 @@ def _numbers(p: FloatArray, spread: FloatArray) -> Numbers:
     Falls are not later than rises: a membrane has to come up to threshold, where one pushed below it is silent at once.
     Left open, 32 of 33 fits gained nothing; one (RS of `adex_cortex` at 0.8 Hz, 0.013 of R2) made its loop too lively.
     """
-    lag, rho, slow, rising, bound = p[:5].tolist()
-    return Numbers(float(np.exp(min(lag, rising))), float(np.exp(rising)), rho, float(np.exp(slow)), bound, spread)
+    lag, rho, slow, rising, bound, lateness, pause = p[:OWN_NUMBERS].tolist()
+    return Numbers(float(np.exp(min(lag, rising))), float(np.exp(rising)), rho, float(np.exp(slow)), bound, lateness,
+                   pause, spread)
+
+
+def _own(lag: float, rho: float, slow: float) -> FloatArray:
+    """A fit's parameters but kappa and draws, with one lag, and what nobody knows beforehand."""
+    return np.array([np.log(lag), rho, np.log(slow), np.log(lag), BOUND, LATE, PAUSE])
 
 
 def _starts() -> Iterator[FloatArray]:
-    """Five numbers of a fit to begin with."""
+    """OWN_NUMBERS of a fit to begin with."""
     for rho, lag, slow in product((1.0, 1.5, 2.5, 4.0), (0.3, 1.5, 5.0), (5.0, 15.0, 50.0)):
-        yield np.array([np.log(lag), rho, np.log(slow), np.log(lag), BOUND])
+        yield _own(lag, rho, slow)
 
 
 def _judge(kinds: Sequence[Sequence[Course]], fastest: float, bin_ms: float) -> Callable[[FloatArray], FloatArray]:

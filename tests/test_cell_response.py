@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import welch
 
-from automfm_hpc.cell_response import CellResponse, at_rest, cells_of, fire, follow, forgotten, shape_of
+from automfm_hpc.cell_response import LATEST, OWN, CellResponse, at_rest, cells_of, fire, follow, forgotten, shape_of
 from automfm_hpc.cell_response_fit import fit_response
 from automfm_hpc.errors import FitError, MeanFieldError
 from automfm_hpc.measured_dynamics import slow_errors
@@ -17,20 +17,25 @@ from automfm_hpc.response import compiled
 ONE = np.ones((1, 1))
 
 
-def response(lag=1.0, rho=2.0, slow=50.0, cv=1.0, rising=None, bound=1.0):
-    more = {"bound": bound * ONE} | ({} if rising is None else {"rising": rising * ONE})
+def response(lag=1.0, rho=2.0, slow=50.0, cv=1.0, rising=None, bound=1.0, lateness=0.0, pause=0.0):
+    more = {"bound": bound * ONE, "lateness": lateness * ONE, "pause": pause * ONE}
+    more |= {} if rising is None else {"rising": rising * ONE}
     return CellResponse(10.0 * ONE, lag * ONE, rho * ONE, slow * ONE, cv * ONE, **more)
 
 
 @compiled
-def course(cells, f, h, start):
-    nu = np.array([start])
-    inner = at_rest(nu)
+def follow_on(cells, f, h, nu, inner):
     out = np.empty(f.size)
     for k in range(f.size):
         follow(cells, 0, f[k], 1e6, h, nu, inner, forgotten(h))
         out[k] = nu[0]
     return out
+
+
+@compiled
+def course(cells, f, h, start):
+    nu = np.array([start])
+    return follow_on(cells, f, h, nu, at_rest(nu))
 
 
 @compiled
@@ -144,6 +149,51 @@ def test_small_sinusoids_see_the_mean_of_both_lags(frequency):
     assert -0.1 < out[late].mean() < -5e-4  # rises come later
 
 
+@pytest.mark.parametrize(("start", "lateness", "lag"), [(10.0, 1.0, 0.4), (0.55, 1.0, 4.0), (0.55, 0.5, 1.265),
+                                                        (0.0, 2.0, LATEST)])  # fmt: skip
+def test_rises_out_of_silence_are_as_late_as_the_rate_is_low(start, lateness, lag):
+    """T grows with a power of mean over momentary rate, 10.5 over 1.05 of q + g, until LATEST."""
+    cells, h = cells_of(response(0.2, 1.0, rising=0.4, lateness=lateness)), lag / 2000.0
+    nu, inner = np.array([start]), at_rest(np.array([start]))
+    inner[OWN] = 10.0
+    out = follow_on(cells, np.full(200, (start + 0.5) * 1.2 - 0.5), h, nu, inner)
+    part = 1.0 - (1.0 + 2.0 * 0.1) * np.exp(-2.0 * 0.1)  # two low-passes of T/2 after a tenth of T: u hardly moves
+    assert np.log((out[-1] + 0.5) / (start + 0.5)) == pytest.approx(part * np.log(1.2), rel=0.03)
+
+
+@pytest.mark.parametrize("pause", [1.0, 4.0])
+def test_cells_that_have_fired_are_out_for_a_while(pause):
+    """Markov chain of cells that are ready or out: those that are ready fire with a/(1 - p a), and are out for p."""
+    cells, h, a = cells_of(response(0.05, 1.0, pause=pause)), 0.01, 100.0
+    out = course(cells, np.full(round(60.0 / h), a), h, 0.0)
+    hazard = a / 1000.0 / (1.0 - pause * a / 1000.0)
+    t = (np.arange(out.size) + 1.0) * h
+    settling = np.exp(-(hazard + 1.0 / pause) * t)
+    ready = (1.0 + hazard * pause * settling) / (1.0 + hazard * pause)
+    late = t > 1.0  # the lag, and (a + q) that rises with it
+    assert np.allclose(out[late], 1000.0 * hazard * ready[late], rtol=0.03)
+    assert out[-1] == pytest.approx(a, rel=1e-4)
+
+
+@pytest.mark.parametrize("frequency", [5.0, 40.0, 150.0])
+def test_small_sinusoids_see_the_pause(frequency):
+    cells, h = response(0.5, 1.5, 40.0, lateness=1.0, pause=5.0), 0.02
+    t = np.arange(0.0, 1000.0, h)
+    wave = np.exp(2j * np.pi * frequency * t / 1000.0)
+    out = course(cells_of(cells), 50.0 + 0.2 * wave.real, h, 50.0) - 50.0
+    late = t >= 600.0
+    measured = 10.0 * np.mean(out[late] * wave[late].conj())
+    expected = cells.response(np.array([frequency]), np.array([50.0]))[0, 0]
+    assert measured == pytest.approx(expected, rel=0.02)
+    bare = response(0.5, 1.5, 40.0).response(np.array([frequency]), np.array([50.0]))[0, 0]
+    assert abs(expected) > (1.1 if frequency > 20.0 else 1.0) * abs(bare)
+
+
+def test_a_drive_that_would_have_all_cells_out_stays_finite():
+    out = course(cells_of(response(0.05, 1.0, pause=10.0)), np.full(5000, 400.0), 0.1, 0.0)
+    assert np.isfinite(out).all() and 0.0 < out[-1] <= 400.0 and out.max() <= 10.0 * 400.0
+
+
 def test_numbers_hold_for_a_wave_and_follow_the_mean_of_the_last_100_ms():
     two = CellResponse(np.array([[10.0, 40.0]]), np.array([[0.1, 0.1]]), np.array([[1.0, 3.0]]), np.array([[1e3, 1e3]]),
                        np.array([[1.0, 1.0]]))
@@ -227,6 +277,7 @@ def test_what_was_not_measured_is_left_out():
 
 @pytest.mark.parametrize(("change", "said"), [
     ({"lag": np.ones((2, 2))}, "one shape"), ({"slow": -ONE}, "above 0"), ({"adaptation": np.nan * ONE}, "finite"),
+    ({"pause": -ONE}, "below 0"), ({"lateness": -ONE}, "below 0"),
 ])  # fmt: skip
 def test_impossible_numbers_are_refused(change, said):
     good = {"knots": ONE, "lag": ONE, "adaptation": ONE, "slow": ONE, "irregularity": ONE}
@@ -238,8 +289,8 @@ def test_numbers_of_other_equations_are_refused():
     kept = response(0.5, rising=2.0).to_arrays()
     again = CellResponse.from_arrays(kept)
     assert (again.lag, again.rising, again.mean_lag) == (0.5, 2.0, 1.25)
-    for law in ({"law": np.array([1])}, {"law": np.array([3])}, {"law": np.array([5])}):
-        with pytest.raises(MeanFieldError, match=r"version [135], .*automfm fit RUN"):
+    for law in ({"law": np.array([1])}, {"law": np.array([4])}, {"law": np.array([6])}):
+        with pytest.raises(MeanFieldError, match=r"version [146], .*automfm fit RUN"):
             CellResponse.from_arrays(kept | law)
     del kept["law"]  # models saved before there was a number
     with pytest.raises(MeanFieldError, match="version 1"):

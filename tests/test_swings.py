@@ -89,10 +89,10 @@ def test_the_end_of_a_course_runs_up_to_its_beginning():
 
 
 def response(kappa: float, lag: float = 2.0, rho: float = 1.8, slow: float = 40.0, rising: float | None = None,
-             bound: float = 1.0) -> CellResponse:  # fmt: skip
+             bound: float = 1.0, lateness: float = 0.0, pause: float = 0.0) -> CellResponse:  # fmt: skip
     one = np.ones((1, 1))
     return CellResponse(10.0 * one, lag * one, rho * one, slow * one, one, (rising or lag) * one, bound * one,
-                        kappa * one)  # fmt: skip
+                        lateness * one, pause * one, kappa * one)  # fmt: skip
 
 
 def model(kappa: float, **numbers: float) -> MeanField:
@@ -160,12 +160,12 @@ def test_small_sinusoids_pass_as_the_linear_theory_says(frequency):
 # --- fits -----------------------------------------------------------------------------------------
 
 
-def fitted_to(made: MeanField) -> FittedSwing:
-    """To the course of 5000 cells under a broad swing."""
+def fitted_to(made: MeanField, size: float = 8.0) -> FittedSwing:
+    """To the course of 5000 cells under a broad swing; size: standard deviation of their input (Hz)."""
     rng, courses = np.random.default_rng(5), []
     for _ in range(3):
         white = smooth(rng.standard_normal((1, 1000)), 6.0)[0]
-        swing = np.maximum(20.0 + 8.0 * white / white.std(), 0.0)
+        swing = np.maximum(20.0 + size * white / white.std(), 0.0)
         sent = np.column_stack([with_run_up(swing, 300.0), np.zeros(1300)])
         rate = driven(made, {"A": sent[:, 1], "s": sent[:, 0]}, 1.0)[300:, 0]
         courses.append(Course(sent, rng.poisson(rate * 5.0) / 5.0))
@@ -183,6 +183,15 @@ def test_a_fit_finds_the_numbers_that_made_the_course(kappa, rho, bound, lags):
     assert (fitted.lag, fitted.rising) == pytest.approx(lags, rel=0.1, abs=0.3)
     assert (rho - 1.0) * fitted.bound == pytest.approx((rho - 1.0) * bound, abs=0.3)
     assert fitted.explained > 0.97 and abs(fitted.error) < 0.01  # the rest is chance of 5000 cells
+
+
+@pytest.mark.parametrize(("lateness", "pause"), [(1.2, 0.0), (0.0, 6.0)])
+def test_a_fit_finds_lateness_and_pause(lateness, pause):
+    made = model(0.0, rho=1.5, slow=150.0, lag=0.5, rising=0.8, lateness=lateness, pause=pause)
+    fitted = fitted_to(made, size=14.0)
+    assert fitted.pause == pytest.approx(pause, abs=1.5)  # at 30 Hz 4 % of the cells: what a fit can tell
+    assert fitted.lateness == pytest.approx(lateness, abs=0.35)
+    assert fitted.explained > 0.98 and abs(fitted.error) < 0.01
 
 
 def test_falls_are_never_followed_later_than_rises():
