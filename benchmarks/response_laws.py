@@ -2,10 +2,11 @@
 
     python benchmarks/response_laws.py runs/cerebellum [--populations GoC GrC] [--json]
 
-The equations of `cell_response`, with or without the spread of presynaptic rates, and with adaptation that knows a
-bound or none (b = 5, nearly a power of the ratio), are fitted at every working point to the isolated cells of all draws
-of the network but the last, and scored on the last: R2 of the course smoothed with 3 ms, and by how much the mean is
-off. `without` has neither lag nor adaptation nor spread: the transfer function at what arrives.
+The equations of `cell_response`, ingredient by ingredient, are fitted at every working point to the isolated cells of
+all draws of the network but the last, and scored on the last: R2 of the course smoothed with 3 ms, and by how much the
+mean is off. `without` has nothing: the transfer function at what arrives. `power` has lag and adaptation that knows no
+bound (b = 5, nearly a power of the ratio); then the bound, the spread of presynaptic rates, rises that are the later the
+less cells fire, and the pause of those that have fired.
 """
 
 from __future__ import annotations
@@ -32,20 +33,26 @@ from automfm_hpc.run_folder import Run
 from automfm_hpc.spikes import smooth
 from automfm_hpc.swing_fit import KERNEL, Known, Numbers, alone, arriving_rates, course_of, fit_swing
 
-LAWS = ("without", "power", "power, spread", "bound", "bound, spread")
-UNBOUNDED, AT_ONCE = 5.0, 0.05  # of b; ms
+LAWS = ("without", "power", "bound", "+ spread", "+ late", "+ pause")  # each has what those before have
+UNBOUNDED, AT_ONCE, HELD = 5.0, 0.05, 1e-6  # of b; ms; standard deviation of a prior that does not let go
 
 
 @contextmanager
-def bounded(law: str) -> Iterator[None]:
-    """Fits within hold b at UNBOUNDED where the law knows no bound."""
-    kept = swing_fit.BOUND, swing_fit.PRIOR_BOUND
-    if "power" in law:
-        swing_fit.BOUND, swing_fit.PRIOR_BOUND = UNBOUNDED - 1e-3, 1e-6  # type: ignore[misc]
+def restricted(law: str) -> Iterator[None]:
+    """Fits within hold what the law has not: b at UNBOUNDED, lateness and pause next to 0."""
+    order = LAWS.index(law)
+    held = {"BOUND": UNBOUNDED - 1e-3} if law == "power" else {}
+    held |= {"LATE": swing_fit.LATES[0]} if order < LAWS.index("+ late") else {}
+    held |= {"PAUSE": swing_fit.PAUSES[0]} if order < LAWS.index("+ pause") else {}
+    changed = held | {f"PRIOR_{name}": HELD for name in held}
+    kept = {name: getattr(swing_fit, name) for name in changed}
+    for name, value in changed.items():
+        setattr(swing_fit, name, value)
     try:
         yield
     finally:
-        swing_fit.BOUND, swing_fit.PRIOR_BOUND = kept  # type: ignore[misc]
+        for name, value in kept.items():
+            setattr(swing_fit, name, value)
 
 
 def scored(folder: Path, task: tuple[str, int, str]) -> dict[str, Any]:
@@ -64,11 +71,11 @@ def scored(folder: Path, task: tuple[str, int, str]) -> dict[str, Any]:
     lag, rho, slow, _ = known.at(np.mean([c.sent.mean(axis=0) for c in fitted], axis=0)[: len(known.knots)])[:, i]
     few = spreads_that_count(cell, model.inputs)
     axes = slice(system.axis_start[i], system.axis_start[i + 1])
-    numbers = Numbers(AT_ONCE, AT_ONCE, 1.0, 1.0, 1.0, np.zeros(len(few)))
+    numbers = Numbers(AT_ONCE, AT_ONCE, 1.0, 1.0, 1.0, 0.0, 0.0, np.zeros(len(few)))
     if law != "without":
-        with bounded(law):
+        with restricted(law):
             numbers = fit_swing(system, dynamics, i, [fitted], Known(lag, rho, slow, float(slow_errors(small)[i])),
-                                few if "spread" in law else [False] * len(few), BIN)
+                                few if law[0] == "+" else [False] * len(few), BIN)
     rates, roots = (x[:, axes] for x in arriving_rates(system, dynamics, judge.sent, BIN))
     course = course_of(alone(system, i), rates, roots, numbers, BIN)[-judge.target.size :]
     missed, wanted = (smooth(x, KERNEL, BIN) for x in (course - judge.target, judge.target))

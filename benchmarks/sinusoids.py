@@ -1,9 +1,10 @@
 """Sinusoids longer than `automfm validate` has time for: the network's gains to a percent or two, and who is off.
 
-    python benchmarks/sinusoids.py runs/cerebellum [--frequencies 10 20 30] [--draws 4] [--seconds 5] [--own] [--json]
+    python benchmarks/sinusoids.py runs/cerebellum [--frequencies 10 20 30] [--amplitudes 5 10 15 20] [--draws 4]
+                                                   [--seconds 5] [--own] [--json]
 
 New draws of the connections (with `--own` those that the run was planned from) under the sinusoids of `automfm
-validate`. For every population: the network's gain with its standard error over draws, and its phase lag; gain of the
+validate`, or sinusoids of other amplitudes (Hz). For every population: the network's gain with its standard error over draws, and its phase lag; gain of the
 mean field over the network's and its lag less the network's; and the same for its equations given the activities that
 all sources had in the network, where no loop is closed. A trial of the cerebellum takes some 20 s of one core for every
 second, and one more second before the window.
@@ -79,6 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--frequencies", type=float, nargs="+", default=[10.0, 20.0, 30.0], help="Hz")
+    parser.add_argument("--amplitudes", type=float, nargs="+", help="Hz; without any that of `automfm validate`")
     parser.add_argument("--draws", type=int, default=4, help="at least 2")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each window")
     parser.add_argument("--own", action="store_true", help="the draws that the run was planned from")
@@ -90,14 +92,18 @@ def main() -> None:
     prepare_nest(network, lambda text: None)
     protocols = [p for p in experiments(network, ("sine",))["sine"].protocols
                  if p.setting("frequency") in a.frequencies]
+    if a.amplitudes:
+        protocols = [replace(p, settings={**p.settings, "amplitude": size}) for p in protocols for size in a.amplitudes]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
         waiting = [[pool.submit(trial, a.run, replace(p, duration=DROPPED + 1000.0 * a.seconds), draw, a.own)
                     for draw in range(draws)] for p in protocols]
         for p, trials in zip(protocols, waiting, strict=True):
             found = compared(model, p, [t.result() for t in trials])
-            rows.append({"protocol": p.name, "frequency": p.setting("frequency"), "populations": found})
+            rows.append({"protocol": p.name, "frequency": p.setting("frequency"),
+                         "amplitude": p.setting("amplitude"), "populations": found})
             if not a.json:
-                print(f"{p.setting('frequency'):g} Hz, {draws} draws, {a.seconds:g} s each")
+                print(f"{p.setting('frequency'):g} Hz, {p.setting('amplitude'):g} Hz large, {draws} draws, "
+                      f"{a.seconds:g} s each")
                 for name, r in found.items():
                     print(f"    {name:<6}network {r['gain']:.3f} +- {r['error']:.3f}, lag {r['lag']:+.0f};  mean field "
                           f"{100 * r['closed'][0]:+.0f} %, {r['closed'][1]:+.0f};  given the network's activities "
