@@ -5,8 +5,8 @@
 The equations of `cell_response`, ingredient by ingredient, are fitted at every working point to the isolated cells of
 all draws of the network but the last, and scored on the last: R2 of the course smoothed with 3 ms, and by how much the
 mean is off. `without` has nothing: the transfer function at what arrives. `power` has lag and adaptation that knows no
-bound (b = 5, nearly a power of the ratio); then the bound, the spread of presynaptic rates, rises that are the later the
-less cells fire, and the pause of those that have fired.
+bound (b = 5, nearly a power of the ratio); then come the bound, the spread of presynaptic rates, rises that are the
+later the less cells fire, and the pause of those that have fired.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@
                                                    [--seconds 5] [--own] [--json]
 
 New draws of the connections (with `--own` those that the run was planned from) under the sinusoids of `automfm
-validate`, or sinusoids of other amplitudes (Hz). For every population: the network's gain with its standard error over draws, and its phase lag; gain of the
-mean field over the network's and its lag less the network's; and the same for its equations given the activities that
-all sources had in the network, where no loop is closed. A trial of the cerebellum takes some 20 s of one core for every
-second, and one more second before the window.
+validate`, or others as large as asked for (Hz). For every population: the network's gain with its standard error over
+draws, and its phase lag; gain of the mean field over the network's and its lag less the network's; and the same for its
+equations given the activities that all sources had in the network, where no loop is closed. A trial of the cerebellum
+takes some 20 s of one core for every second, and one more second before the window.
 """
 
 from __future__ import annotations
