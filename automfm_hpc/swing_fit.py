@@ -32,8 +32,9 @@ PASSED = 0.05  # of an amplitude: swings of which no target's synapses pass that
 FASTEST_SWING, UNHEARD = 300.0, 100.0  # Hz: what steps and bins can resolve; judged of populations that send nothing
 PRIOR_RHO, PRIOR_LAG = 0.3, 0.5  # standard deviations; the latter of ln T
 PRIOR_BOUND, BOUNDS = 0.5, (0.1, 5.0)
-LATE, PRIOR_LATE, LATES = 0.5, 0.5, (0.01, 2.0)
-PAUSE, PRIOR_PAUSE, PAUSES = 1.0, 2.0, (0.01, 10.0)  # ms
+PRIOR_LATE, LATES = 1.0, (0.0, 2.0)  # of 0, as of the pause: where nothing tells of them there are none
+PRIOR_PAUSE, PAUSES = 3.0, (0.0, 10.0)  # ms
+SOME = 0.5, 1.0  # lateness, and pause (ms), of fits that begin elsewhere
 OWN_NUMBERS = 7  # of a population, beside kappa of its sources
 PRIOR_SPREAD, MOST_SPREAD = 1.0, 3.0
 PRIOR_DRAW, MOST_DRAW = 0.05, 0.3  # of ln F: draws of the network have presynaptic cells of other rates
@@ -147,7 +148,7 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, kinds: Sequen
 
     # Parameters: OWN_NUMBERS, kappa of the sources that are few, and by how much ln F of the draws of the network
     # under each further kind of input differs from that of those under the first.
-    prior = np.append(_own(known.lag, known.adaptation, known.slow), np.zeros(n + more))
+    prior = np.append(_own(known.lag, known.adaptation, known.slow, 0.0, 0.0), np.zeros(n + more))
     known_to = np.concatenate([[PRIOR_LAG, PRIOR_RHO, known.slow_error, PRIOR_LAG, PRIOR_BOUND, PRIOR_LATE,
                                 PRIOR_PAUSE], np.full(n, PRIOR_SPREAD), np.full(more, PRIOR_DRAW)])  # fmt: skip
     ends = np.array([np.log(LAGS), RHOS, np.log(SLOWS), np.log(LAGS), BOUNDS, LATES, PAUSES])
@@ -183,15 +184,15 @@ def _numbers(p: FloatArray, spread: FloatArray) -> Numbers:
                    pause, spread)
 
 
-def _own(lag: float, rho: float, slow: float) -> FloatArray:
-    """A fit's parameters but kappa and draws, with one lag, and what nobody knows beforehand."""
-    return np.array([np.log(lag), rho, np.log(slow), np.log(lag), BOUND, LATE, PAUSE])
+def _own(lag: float, rho: float, slow: float, lateness: float, pause: float) -> FloatArray:
+    """A fit's parameters but kappa and draws, with one lag, and a bound that nobody knows beforehand."""
+    return np.array([np.log(lag), rho, np.log(slow), np.log(lag), BOUND, lateness, pause])
 
 
 def _starts() -> Iterator[FloatArray]:
     """OWN_NUMBERS of a fit to begin with."""
     for rho, lag, slow in product((1.0, 1.5, 2.5, 4.0), (0.3, 1.5, 5.0), (5.0, 15.0, 50.0)):
-        yield _own(lag, rho, slow)
+        yield _own(lag, rho, slow, *SOME)
 
 
 def _judge(kinds: Sequence[Sequence[Course]], fastest: float, bin_ms: float) -> Callable[[FloatArray], FloatArray]:

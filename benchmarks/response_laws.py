@@ -34,17 +34,17 @@ from automfm_hpc.spikes import smooth
 from automfm_hpc.swing_fit import KERNEL, Known, Numbers, alone, arriving_rates, course_of, fit_swing
 
 LAWS = ("without", "power", "bound", "+ spread", "+ late", "+ pause")  # each has what those before have
-UNBOUNDED, AT_ONCE, HELD = 5.0, 0.05, 1e-6  # of b; ms; standard deviation of a prior that does not let go
+UNBOUNDED, AT_ONCE = 5.0, 0.05  # of b; ms
+HELD, NONE = 1e-6, 1e-4  # standard deviation of a prior that does not let go; the most of what a law has not
 
 
 @contextmanager
 def restricted(law: str) -> Iterator[None]:
     """Fits within hold what the law has not: b at UNBOUNDED, lateness and pause next to 0."""
     order = LAWS.index(law)
-    held = {"BOUND": UNBOUNDED - 1e-3} if law == "power" else {}
-    held |= {"LATE": swing_fit.LATES[0]} if order < LAWS.index("+ late") else {}
-    held |= {"PAUSE": swing_fit.PAUSES[0]} if order < LAWS.index("+ pause") else {}
-    changed = held | {f"PRIOR_{name}": HELD for name in held}
+    changed = {"BOUND": UNBOUNDED - 1e-3, "PRIOR_BOUND": HELD} if law == "power" else {}
+    changed |= {"LATES": (0.0, NONE)} if order < LAWS.index("+ late") else {}
+    changed |= {"PAUSES": (0.0, NONE)} if order < LAWS.index("+ pause") else {}
     kept = {name: getattr(swing_fit, name) for name in changed}
     for name, value in changed.items():
         setattr(swing_fit, name, value)
