@@ -203,7 +203,7 @@ LAW = 5  # of the equations above; before, rises were as late whatever the rate,
 BOUND = 1.0  # of b where nothing is known
 MOST_EVEN = 2.0  # of E: what was seen of it
 LATEST = 6.0  # ms: of T where it grows
-MOST_OUT = 0.9  # of all cells, so that a drive that would have all of them out stays finite
+MOST_OUT = 0.9  # of all cells: at most so many count as out, and rates that last stay those of F whatever they are
 RECENT, FIRST, SECOND, OWN, TARGET, OUT = range(6)  # rows that `follow` remembers: z, m, u, LASTING mean, ln(f + q), c
 FIELDS = ("knots", "lag", "adaptation", "slow", "irregularity", "rising", "bound", "lateness", "pause")
 
@@ -327,7 +327,7 @@ def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, i
     aim = np.exp(u + (rho - 1.0) * bound * np.tanh((u - np.log(z + LEAST_RATE)) / bound)) - LEAST_RATE
     pause = between(c.pause[i], at)
     if pause > 0.0:
-        ready = 1.0 - min(pause * inner[OUT, i] / 1000.0, 1.0)
+        ready = 1.0 - min(pause * inner[OUT, i] / 1000.0, MOST_OUT)
         aim *= ready / (1.0 - min(pause * max(aim, 0.0) / 1000.0, MOST_OUT))
     nu[i] = min(max(aim, 0.0), limit)
     mean = 0.5 * (before + nu[i])

@@ -35,8 +35,8 @@ FloatArray = NDArray[np.float64]
 T = TypeVar("T")
 NO_ADAPTATION = 10.0  # ms: where tau is looked for in cells without adaptation
 SLOW_ERROR, UNKNOWN_SLOW = 0.1, 0.5  # standard deviation of ln tau: the least and the most that is believed
-# Of a population that was never measured.
 UNTOLD = {"bound": BOUND, "lateness": 0.0, "pause": 0.0}  # what small changes do not tell
+# Of a population that was never measured.
 SILENT = {"lag": 1.0, "adaptation": 1.0, "slow": NO_ADAPTATION, "irregularity": 1.0, "rising": 1.0} | UNTOLD
 
 
