@@ -122,7 +122,7 @@ class CellResponse:
     def __post_init__(self) -> None:
         if not np.size(self.rising):
             object.__setattr__(self, "rising", self.lag)
-        for name, value in (("bound", BOUND), ("lateness", 0.0), ("pause", 0.0)):
+        for name, value in UNTOLD.items():
             if not np.size(getattr(self, name)):
                 object.__setattr__(self, name, np.full(np.shape(self.lag), value))
         for name in (*FIELDS, "spread"):
@@ -134,11 +134,13 @@ class CellResponse:
         _require(good, "spread must have the shape (n_axis, n_knot)")
         _require(bool(np.isfinite(self._all()).all() and np.isfinite(self.spread).all()), "numbers must be finite")
         _require(bool((np.diff(self.knots, axis=1) > 0).all()), "knots must increase")
-        _require(bool((self._all()[1:-2] > 0).all()), "lags, adaptation, slow, irregularity and bound must be above 0")
-        _require(bool((self._all()[-2:] >= 0).all()), "lateness and pause must not be below 0")
+        positive = [getattr(self, name) for name in FIELDS[1:] if name not in MAY_BE_0]
+        _require(bool((np.stack(positive) > 0).all()), "lags, adaptation, slow, irregularity and bound must be above 0")
+        may_be_0 = np.stack([getattr(self, name) for name in MAY_BE_0])
+        _require(bool((may_be_0 >= 0).all()), "lateness and pause must not be below 0")
 
     def _all(self) -> FloatArray:
-        return np.stack([getattr(self, name) for name in FIELDS])  # the last two may be 0
+        return np.stack([getattr(self, name) for name in FIELDS])
 
     @staticmethod
     def immediate(n_population: int) -> CellResponse:
@@ -164,7 +166,8 @@ class CellResponse:
         Of swings that rise as much as they fall, to first order in the difference of both lags.
         """
         pause = self._at(rates, self.pause)
-        s, ready = 2.0j * np.pi * np.asarray(frequency, float)[:, None] * pause / 1000.0, 1.0 - out_of(pause, rates)
+        ready = 1.0 - np.array([out_of(p, rate) for p, rate in zip(pause, rates, strict=True)])
+        s = 2.0j * np.pi * np.asarray(frequency, float)[:, None] * pause / 1000.0
         return shape_of(frequency, *self.at(rates)[:3]) * (1.0 + s) / (1.0 + s * ready)
 
     def spreads(self, rates: FloatArray, axes: NDArray[np.int64]) -> FloatArray:
@@ -201,11 +204,13 @@ CORNER = 1.5 * 2.0 * np.pi / 1000.0  # of both low-passes of the chance, times t
 LEAST_CHANCE = 1e-6  # Hz: cells that fire less do so by the chance of this rate
 LAW = 5  # of the equations above; before, rises were as late whatever the rate, and no cell was out
 BOUND = 1.0  # of b where nothing is known
+UNTOLD = {"bound": BOUND, "lateness": 0.0, "pause": 0.0}  # what small changes do not tell
 MOST_EVEN = 2.0  # of E: what was seen of it
 LATEST = 6.0  # ms: of T where it grows
 MOST_OUT = 0.9  # of all cells: at most so many count as out, and rates that last stay those of F whatever they are
 RECENT, FIRST, SECOND, OWN, TARGET, OUT = range(6)  # rows that `follow` remembers: z, m, u, LASTING mean, ln(f + q), c
 FIELDS = ("knots", "lag", "adaptation", "slow", "irregularity", "rising", "bound", "lateness", "pause")
+MAY_BE_0 = ("lateness", "pause")
 
 
 def shape_of(frequency: FloatArray, lag: Any, adaptation: Any, slow: Any) -> ComplexArray:
@@ -213,11 +218,6 @@ def shape_of(frequency: FloatArray, lag: Any, adaptation: Any, slow: Any) -> Com
     s = 2.0j * np.pi * np.asarray(frequency, float)[:, None] / 1000.0
     rho, slowly = np.atleast_1d(adaptation), s * np.atleast_1d(slow)
     return np.asarray(rho * (1.0 + slowly) / ((rho + slowly) * (1.0 + 0.5 * s * np.atleast_1d(lag)) ** 2), complex)
-
-
-def out_of(pause: Any, rate: Any) -> Any:
-    """Part of the cells that is out: pause in ms, rate in Hz."""
-    return np.minimum(pause * rate / 1000.0, MOST_OUT)
 
 
 class Cells(NamedTuple):
@@ -261,6 +261,12 @@ def between(row: FloatArray, at: tuple[int, int, float]) -> float:
 def forgotten(h: float) -> float:
     """Part that a step h (ms) replaces of a mean over LASTING."""
     return 1.0 - np.exp(-h / LASTING)
+
+
+@compiled
+def out_of(pause: float, rate: float) -> float:
+    """Part of the cells that is out: pause in ms, rate in Hz."""
+    return min(pause * rate / 1000.0, MOST_OUT)
 
 
 @compiled
@@ -327,8 +333,7 @@ def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, i
     aim = np.exp(u + (rho - 1.0) * bound * np.tanh((u - np.log(z + LEAST_RATE)) / bound)) - LEAST_RATE
     pause = between(c.pause[i], at)
     if pause > 0.0:
-        ready = 1.0 - min(pause * inner[OUT, i] / 1000.0, MOST_OUT)
-        aim *= ready / (1.0 - min(pause * max(aim, 0.0) / 1000.0, MOST_OUT))
+        aim *= (1.0 - out_of(pause, inner[OUT, i])) / (1.0 - out_of(pause, max(aim, 0.0)))
     nu[i] = min(max(aim, 0.0), limit)
     mean = 0.5 * (before + nu[i])
     inner[RECENT, i] += (mean - z) * slowly

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from automfm_hpc.cell_response import BOUND, FIELDS, CellResponse
+from automfm_hpc.cell_response import FIELDS, UNTOLD, CellResponse
 from automfm_hpc.cell_response_fit import FittedResponse, fit_response
 from automfm_hpc.dynamics import Dynamics, instant_pathways
 from automfm_hpc.dynamics_plan import POINTS, ResponsePlan, plan_responses
@@ -35,7 +35,6 @@ FloatArray = NDArray[np.float64]
 T = TypeVar("T")
 NO_ADAPTATION = 10.0  # ms: where tau is looked for in cells without adaptation
 SLOW_ERROR, UNKNOWN_SLOW = 0.1, 0.5  # standard deviation of ln tau: the least and the most that is believed
-UNTOLD = {"bound": BOUND, "lateness": 0.0, "pause": 0.0}  # what small changes do not tell
 # Of a population that was never measured.
 SILENT = {"lag": 1.0, "adaptation": 1.0, "slow": NO_ADAPTATION, "irregularity": 1.0, "rising": 1.0} | UNTOLD
 

@@ -38,6 +38,14 @@ def course(cells, f, h, start):
     return follow_on(cells, f, h, nu, at_rest(nu))
 
 
+def small(cells, frequency, amplitude, h, window):
+    """Gain of a sinusoid around 50 Hz, amplitude in Hz, over the ms of a window, and by how much its mean is off 50."""
+    t = np.arange(0.0, window[1], h)
+    wave = np.exp(2j * np.pi * frequency * t / 1000.0)
+    out, late = course(cells, 50.0 + amplitude * wave.real, h, 50.0) - 50.0, t >= window[0]
+    return 2.0 / amplitude * np.mean(out[late] * wave[late].conj()), out[late].mean()
+
+
 @compiled
 def spikes(cells, rate, N, h, seed):
     """Activity of N cells whose rate is `rate` (n_step,)."""
@@ -53,14 +61,11 @@ def spikes(cells, rate, N, h, seed):
 @given(lag=st.floats(0.2, 5.0), rho=st.floats(0.5, 4.0), slow=st.floats(20.0, 200.0), frequency=st.floats(1.0, 60.0))
 def test_small_modulations_pass_with_the_closed_form(lag, rho, slow, frequency):
     h, periods = 0.05, 4 + int(frequency)
-    t = np.arange(0.0, 1000.0 * periods / frequency, h)
-    wave = np.exp(2j * np.pi * frequency * t / 1000.0)
-    out = course(cells_of(response(lag, rho, slow)), 50.0 + wave.real, h, 50.0) - 50.0
-    late = t > 1000.0 * (periods - 2) / frequency
-    measured = 2.0 * np.mean(out[late] * wave[late].conj())
+    window = 1000.0 * (periods - 2) / frequency, 1000.0 * periods / frequency
+    measured, _ = small(cells_of(response(lag, rho, slow)), frequency, 1.0, h, window)
     # The rate of a step's end follows the input of its beginning; all transients have died.
     expected = shape_of(np.array([frequency]), lag, rho, slow)[0, 0]
-    settled = np.exp(-t[late][0] * min(rho, 1.0) / slow)
+    settled = np.exp(-(window[0] + h) * min(rho, 1.0) / slow)
     assert abs(measured - expected) < 0.02 * abs(expected) + settled + 2e-3, (measured, expected)
 
 
@@ -68,12 +73,7 @@ def test_small_modulations_pass_with_the_closed_form(lag, rho, slow, frequency):
 @pytest.mark.parametrize("frequency", [10.0, 60.0, 190.0])
 def test_steps_as_long_as_the_lag_do_not_move_waves(lag, frequency):
     """Half a millisecond's step: taking the target's new value for all of it would be a quarter of one early."""
-    h = 0.5
-    t = np.arange(0.0, 2000.0, h)
-    wave = np.exp(2j * np.pi * frequency * t / 1000.0)
-    out = course(cells_of(response(lag, 1.0)), 50.0 + 0.5 * wave.real, h, 50.0) - 50.0
-    late = t >= 1000.0
-    measured = 4.0 * np.mean(out[late] * wave[late].conj())
+    measured, _ = small(cells_of(response(lag, 1.0)), frequency, 0.5, 0.5, (1000.0, 2000.0))
     expected = shape_of(np.array([frequency]), lag, 1.0, 50.0)[0, 0]
     assert abs(np.degrees(np.angle(measured / expected))) < 0.5  # where a quarter of a millisecond is 1 to 17 degrees
     assert abs(measured) == pytest.approx(abs(expected), rel=0.04)
@@ -137,16 +137,12 @@ def test_rises_and_falls_have_lags_of_their_own(start, end, lag):
 @pytest.mark.parametrize("frequency", [10.0, 40.0, 80.0])
 def test_small_sinusoids_see_the_mean_of_both_lags(frequency):
     """To first order the difference of the lags moves the mean of the rate and its even harmonics only."""
-    cells, h = response(1.8, 1.0, rising=2.2), 0.02
-    t = np.arange(0.0, 1000.0, h)
-    wave = np.exp(2j * np.pi * frequency * t / 1000.0)
-    out = course(cells_of(cells), 50.0 + 0.5 * wave.real, h, 50.0) - 50.0
-    late = t >= 500.0
-    measured = 4.0 * np.mean(out[late] * wave[late].conj())
+    cells = response(1.8, 1.0, rising=2.2)
+    measured, mean = small(cells_of(cells), frequency, 0.5, 0.02, (500.0, 1000.0))
     expected = cells.response(np.array([frequency]), np.array([10.0]))[0, 0]
     assert measured == pytest.approx(expected, rel=0.01)
     assert expected == shape_of(np.array([frequency]), 2.0, 1.0, 50.0)[0, 0]
-    assert -0.1 < out[late].mean() < -5e-4  # rises come later
+    assert -0.1 < mean < -5e-4  # rises come later
 
 
 @pytest.mark.parametrize(("start", "lateness", "lag"), [(10.0, 1.0, 0.4), (0.55, 1.0, 4.0), (0.55, 0.5, 1.265),
@@ -177,12 +173,8 @@ def test_cells_that_have_fired_are_out_for_a_while(pause):
 
 @pytest.mark.parametrize("frequency", [5.0, 40.0, 150.0])
 def test_small_sinusoids_see_the_pause(frequency):
-    cells, h = response(0.5, 1.5, 40.0, lateness=1.0, pause=5.0), 0.02
-    t = np.arange(0.0, 1000.0, h)
-    wave = np.exp(2j * np.pi * frequency * t / 1000.0)
-    out = course(cells_of(cells), 50.0 + 0.2 * wave.real, h, 50.0) - 50.0
-    late = t >= 600.0
-    measured = 10.0 * np.mean(out[late] * wave[late].conj())
+    cells = response(0.5, 1.5, 40.0, lateness=1.0, pause=5.0)
+    measured, _ = small(cells_of(cells), frequency, 0.2, 0.02, (600.0, 1000.0))
     expected = cells.response(np.array([frequency]), np.array([50.0]))[0, 0]
     assert measured == pytest.approx(expected, rel=0.02)
     bare = response(0.5, 1.5, 40.0).response(np.array([frequency]), np.array([50.0]))[0, 0]
