@@ -5,14 +5,16 @@ below which nothing adapts,
 
     T/2 dm/dt  = ln(f + q) - m,    T/2 du/dt = m - u,    g = exp(u) - q
     T          = T_rise max(1, (nu_100 + q)/(g + q))^l, at most LATEST, where ln(f + q) > u, else T_fall
-    a          = [(g + q) exp((rho - 1) b tanh(x/b)) - q]_+,    x = ln((g + q)/(z + q))
+    a          = [(g + q) exp((rho - 1) b tanh(x/b)) - q]_+,    x = ln((g + q)/(z + q)), with d for b where x < 0
     nu         = a (1 - p c)/(1 - p a)
-    tau dz/dt  = nu - z,    p dc/dt = nu - c
-    f          = F(y) exp(sum_k kappa_k (E_k - 1)),    E_k = r_k^2 z_k/y_k^2
+    tau dz/dt  = nu - z,    p/2 dc/dt = nu - c
+    f          = F(y) exp(sum_k w_k [kappa_k (E_k - 1) + lambda_k s_k]),    w_k = (y_k/z_k)^(1/2) nu_100/F
+    E_k        = r_k^2 (z_k + nu_0)/y_k^2
 
-y_k being the rates of the sources behind delays and synapses, z_k their means over the last 100 ms, r_k the roots of
-the sources' rates behind the same delays and synapses, and nu_100 the population's own mean over the last 100 ms. Fixed
-points are those of F: nu = a = c = z = g = f, and E = 1.
+y_k being the rates of the sources behind delays and synapses, z_k their means over the last 100 ms, r_k what
+nu/(nu + nu_0)^(1/2) of the sources' rates nu is behind the same delays and synapses, s_k 1 where a source swings and 0
+where it is calm, and nu_100 the population's own mean over the last 100 ms. Fixed points are those of F: nu = a = c = z
+= g = f, E = 1, s = 0.
 
 The lag. Near silence a membrane follows its input late, and cells fire with an exponential of what it has reached: so
 the lag is one of ln f, and volleys come late and sharp; of f itself they would come late and blunt. A membrane that has
@@ -24,28 +26,37 @@ and have fired not long ago. So T_rise grows with a power l of mean over momenta
 small changes show at any rate. With a T_rise that does not grow, Golgi cells begin the volleys of a strong wave 3 ms
 early (docs/dynamics.md).
 
-The pause. A cell that has just fired is out for some p ms. Of a population whose cells are all ready more fire at once
-than would in the long run, and after that fewer: of those that the drive would make fire with the rate a, were they as
-ready as they are in the long run, (1 - p c)/(1 - p a) do. The first volley after silence is sharp, and ends itself.
+The pause. A cell that has just fired is out for p ms, and those that are out have fired p/2 ms ago, on average. Of a
+population whose cells are all ready more fire at once than would in the long run, and after that fewer: of those that
+the drive would make fire with the rate a, were they as ready as they are in the long run, (1 - p c)/(1 - p a) do. How
+many spikes more that is, is what renewal theory says of cells with this dead time. The first volley after silence is
+sharp, and ends itself.
 
 Adaptation. A small sudden change of f shows rho-fold and decays to its own size as z follows: spike-triggered currents
 answer the rate of the recent past, not the present one. Around a rate the response is
 
-    H(s) = rho (1 + s tau) / [(rho + s tau)(1 + s T/2)^2] (1 + s p) / [1 + s p (1 - p nu)],    s = 2 pi i f,
+    H(s) = rho (1 + s tau) / [(rho + s tau)(1 + s T/2)^2] (1 + s p/2) / [1 + (1 - p nu) s p/2],    s = 2 pi i f,
 
-with T the mean of both lags, rho > 1 adapts, rho = 1 does not, rho < 1 facilitates. A large one shows at most
-exp((rho - 1) b)-fold: a cell that has been silent has no more to give than its currents have let go, and each fires
-once or twice in a volley, whatever drives it. A power of the ratio that knew no bound, or a logarithm, made Golgi cells
-answer all that goes on beside a wave 10 to 40 % too much (docs/dynamics.md).
+with T the mean of both lags, rho > 1 adapts, rho = 1 does not, rho < 1 facilitates. A large change shows at most
+exp((rho - 1) b)-fold, or falls at most by exp((rho - 1) d): a cell that has been silent has no more to give than its
+currents have let go, and each fires once or twice in a volley, whatever drives it. A power of the ratio that knew no
+bound, or a logarithm, made Golgi cells answer all that goes on beside a wave 10 to 40 % too much; with one bound for
+rises and falls they followed their own rhythm 5 % too little and its overtones 20 % too much (docs/dynamics.md).
 
 The spread. F is sampled with sources whose cells fire each for itself, and whose rates differ. A cell that hears three
 or four of them lives on the difference: it fires where those that it hears happen to send little. In a volley all send
-alike, after it none does, and a mean that is the same inhibits more. Of the Golgi cells of the cerebellum the rates of
-two cells differ with the root of the population's rate: what a cell sends is nu + d sqrt(nu), d being its own. Behind a
-synapse the squared relative spread over cells is then sigma^2 E, E as above: 1 where rates last, low in a volley, high
-between two. That describes what was recorded (R2 0.5 to 0.7), and ln of what isolated granule cells do over F follows
-that spread with one slope, 0.6, at all drives but the lowest (R2 0.7 to 0.9; `benchmarks/relative_spread.py`). kappa is
-that slope times sigma^2, and no matter for sources that are heard in hundreds, nor for inputs, whose fibres are alike.
+alike, and a mean that is the same inhibits more. Of the Golgi cells of the cerebellum the rates of two cells differ
+with the root of the population's rate, in proportion to it where that is low (nu_0 = 12 Hz): what a cell sends is
+nu + d nu/(nu + nu_0)^(1/2), d being its own. Behind a synapse the squared relative spread over cells is then E times
+what it is where rates last: E is low in a volley, high between two, and lower the more the population swings. ln of
+what isolated granule cells do over F follows that spread (R2 0.7 to 0.9 but at the lowest drive;
+`benchmarks/relative_spread.py`), the more steeply the more arrives and the less they fire, as w_k says: evenness takes
+away from a rate, and not a part of it. kappa is no matter for sources that are heard in hundreds, nor for inputs, whose
+fibres are alike.
+
+The rates of the cells that F was sampled with are those that they have in the network, where it swings and they differ
+less. So F is right at some E below 1, and lambda = kappa (1 - E there) lifts f above it. A source that is calm (mean of
+E from SWINGS to CALM, where no finite population comes near) has no lambda: what lasts is F, by definition.
 
 The numbers are measured in isolated cells at several rates (`modulated_cells`, `swings`); which hold is told by the
 population's own mean rate over the last 100 ms, so that they stay as they are in a wave: fitted at one working point
@@ -97,8 +108,8 @@ class CellResponse:
         Coefficient of variation of the interspike intervals.
     rising : (n_population, n_knot) array, optional
         T (ms) where ln(f + q) rises; without any `lag` holds for both.
-    bound : (n_population, n_knot) array, optional
-        b; without any BOUND.
+    bound, depth : (n_population, n_knot) arrays, optional
+        b of rates above and below the recent one; without any BOUND.
     lateness : (n_population, n_knot) array, optional
         l, 0 or more; without any 0.
     pause : (n_population, n_knot) array, optional
@@ -106,6 +117,8 @@ class CellResponse:
     spread : (n_axis, n_knot) array, optional
         kappa of each source, at the knots of the axis's population, axes as in `MeanField.axis_labels`; without any
         they are 0.
+    offset : (n_axis, n_knot) array, optional
+        lambda of each source; without any 0.
     """
 
     knots: FloatArray
@@ -115,9 +128,11 @@ class CellResponse:
     irregularity: FloatArray
     rising: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
     bound: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
+    depth: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
     lateness: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
     pause: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
     spread: FloatArray = field(default_factory=lambda: np.zeros((0, 1)))
+    offset: FloatArray = field(default_factory=lambda: np.zeros((0, 1)))
 
     def __post_init__(self) -> None:
         if not np.size(self.rising):
@@ -125,17 +140,21 @@ class CellResponse:
         for name, value in UNTOLD.items():
             if not np.size(getattr(self, name)):
                 object.__setattr__(self, name, np.full(np.shape(self.lag), value))
-        for name in (*FIELDS, "spread"):
+        if not np.size(self.offset):
+            object.__setattr__(self, "offset", np.zeros(np.shape(self.spread)))
+        for name in (*FIELDS, *OF_AXES):
             object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=float))
         shape = self.knots.shape
         good = len(shape) == 2 and all(getattr(self, name).shape == shape for name in FIELDS)
         _require(good, "all must have one shape (n_population, n_knot)")
         good = self.spread.ndim == 2 and (not self.spread.size or self.spread.shape[1:] == shape[1:])
-        _require(good, "spread must have the shape (n_axis, n_knot)")
-        _require(bool(np.isfinite(self._all()).all() and np.isfinite(self.spread).all()), "numbers must be finite")
+        _require(good and self.offset.shape == self.spread.shape,
+                 "spread and offset must have the shape (n_axis, n_knot)")
+        finite = all(bool(np.isfinite(x).all()) for x in (self._all(), self.spread, self.offset))
+        _require(finite, "numbers must be finite")
         _require(bool((np.diff(self.knots, axis=1) > 0).all()), "knots must increase")
         positive = [getattr(self, name) for name in FIELDS[1:] if name not in MAY_BE_0]
-        _require(bool((np.stack(positive) > 0).all()), "lags, adaptation, slow, irregularity and bound must be above 0")
+        _require(bool((np.stack(positive) > 0).all()), "lags, adaptation, slow, irregularity, bounds must be above 0")
         may_be_0 = np.stack([getattr(self, name) for name in MAY_BE_0])
         _require(bool((may_be_0 >= 0).all()), "lateness and pause must not be below 0")
 
@@ -167,7 +186,7 @@ class CellResponse:
         """
         pause = self._at(rates, self.pause)
         ready = 1.0 - np.array([out_of(p, rate) for p, rate in zip(pause, rates, strict=True)])
-        s = 2.0j * np.pi * np.asarray(frequency, float)[:, None] * pause / 1000.0
+        s = 2.0j * np.pi * np.asarray(frequency, float)[:, None] * AGE * pause / 1000.0
         return shape_of(frequency, *self.at(rates)[:3]) * (1.0 + s) / (1.0 + s * ready)
 
     def spreads(self, rates: FloatArray, axes: NDArray[np.int64]) -> FloatArray:
@@ -178,7 +197,7 @@ class CellResponse:
         return np.array([np.interp(rates[i], self.knots[i], row) for i, row in zip(owner, self.spread, strict=True)])
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        more = {"spread": self.spread} if self.spread.size else {}
+        more = {name: getattr(self, name) for name in OF_AXES} if self.spread.size else {}
         return {name: getattr(self, name) for name in FIELDS} | more | {"law": np.array([LAW])}
 
     @staticmethod
@@ -196,21 +215,26 @@ class CellResponse:
                                  where="cell response",
                                  remedy="Make the model again: `automfm fit RUN`, then `automfm dynamics RUN`; "
                                         "what was simulated is used again.")
-        return CellResponse(**{name: np.asarray(arrays[name]) for name in (*FIELDS, "spread") if name in arrays})
+        return CellResponse(**{name: np.asarray(arrays[name]) for name in (*FIELDS, *OF_AXES) if name in arrays})
 
 
 LEAST_RATE = 0.5  # Hz: q, so that an answer to silence stays finite
 CORNER = 1.5 * 2.0 * np.pi / 1000.0  # of both low-passes of the chance, times the rate in Hz: 1/ms
 LEAST_CHANCE = 1e-6  # Hz: cells that fire less do so by the chance of this rate
-LAW = 5  # of the equations above; before, rises were as late whatever the rate, and no cell was out
+LAW = 6  # of the equations above; before, F was taken to be sampled where E = 1, and kappa to be the same in a volley
 BOUND = 1.0  # of b where nothing is known
-UNTOLD = {"bound": BOUND, "lateness": 0.0, "pause": 0.0}  # what small changes do not tell
+UNTOLD = {"bound": BOUND, "depth": BOUND, "lateness": 0.0, "pause": 0.0}  # what small changes do not tell
 MOST_EVEN = 2.0  # of E: what was seen of it
+MOST_FELT = 3.0  # of what multiplies kappa
+SWINGS, CALM = 0.95, 0.99  # mean of E: from the one on a source is calm to some degree, from the other on entirely
 LATEST = 6.0  # ms: of T where it grows
+AGE = 0.5  # of the pause: how long ago those that are out have fired, on average
 MOST_OUT = 0.9  # of all cells: at most so many count as out, and rates that last stay those of F whatever they are
 RECENT, FIRST, SECOND, OWN, TARGET, OUT = range(6)  # rows that `follow` remembers: z, m, u, LASTING mean, ln(f + q), c
-FIELDS = ("knots", "lag", "adaptation", "slow", "irregularity", "rising", "bound", "lateness", "pause")
+FIELDS = ("knots", "lag", "adaptation", "slow", "irregularity", "rising", "bound", "depth", "lateness", "pause")
 MAY_BE_0 = ("lateness", "pause")
+OF_AXES = ("spread", "offset")
+PROPORTIONAL = 12.0  # Hz: nu_0
 
 
 def shape_of(frequency: FloatArray, lag: Any, adaptation: Any, slow: Any) -> ComplexArray:
@@ -230,13 +254,15 @@ class Cells(NamedTuple):
     irregularity: FloatArray
     rising: FloatArray
     bound: FloatArray
+    depth: FloatArray
     lateness: FloatArray
     pause: FloatArray
     spread: FloatArray
+    offset: FloatArray
 
 
 def cells_of(response: CellResponse) -> Cells:
-    return Cells(**{name: getattr(response, name) for name in (*FIELDS, "spread")})
+    return Cells(**{name: getattr(response, name) for name in (*FIELDS, *OF_AXES)})
 
 
 @compiled
@@ -258,6 +284,17 @@ def between(row: FloatArray, at: tuple[int, int, float]) -> float:
 
 
 @compiled
+def root_of(rate: float) -> float:
+    """What the rates of two cells differ in proportion to, root of Hz, at a population's rate in Hz."""
+    return max(rate, 0.0) / np.sqrt(max(rate, 0.0) + PROPORTIONAL)
+
+
+def heard_at_rest(rates: FloatArray) -> FloatArray:
+    """`lasting` of `spread_factor` where rates (n_axis,) in Hz have arrived for long."""
+    return np.stack([rates, np.ones(len(rates))])
+
+
+@compiled
 def forgotten(h: float) -> float:
     """Part that a step h (ms) replaces of a mean over LASTING."""
     return 1.0 - np.exp(-h / LASTING)
@@ -270,38 +307,52 @@ def out_of(pause: float, rate: float) -> float:
 
 
 @compiled
-def spread_factor(c: Cells, i: int, first: int, last: int, recent: float, lasting: FloatArray, rate: FloatArray,
-                  root: FloatArray, forget: float) -> float:
+def evenness(root: float, rate: float, lasting: float) -> float:
+    """E of a source: r_k (root of Hz), y_k and z_k (Hz)."""
+    even = (root * root * (lasting + PROPORTIONAL) + LEAST_RATE**2) / (rate * rate + LEAST_RATE**2)
+    return min(even, MOST_EVEN)
+
+
+@compiled
+def spread_factor(c: Cells, i: int, first: int, last: int, F: float, recent: float, lasting: FloatArray,
+                  rate: FloatArray, root: FloatArray, forget: float) -> float:
     """f over F of population i, whose axes are first ... last - 1, and its sources' means one step on.
 
     Parameters
     ----------
+    F : float
+        Its transfer function there (Hz).
     recent : float
         The population's own mean rate (Hz).
-    lasting, rate, root : (n_axis,) arrays
-        z_k (Hz), moved by one step in place, y_k (Hz) and r_k (root of Hz), all of them from axis 0 on.
+    lasting : (2, n_axis) array
+        z_k (Hz) and the mean of E_k, moved by one step in place.
+    rate, root : (n_axis,) arrays
+        y_k (Hz) and r_k (root of Hz); as `lasting` from axis 0 on.
     forget : float
         `forgotten` in a step.
     """
     if c.spread.shape[0] == 0:
         return 1.0
-    at, exponent = place(c.knots[i], recent), 0.0
+    at, exponent, rare = place(c.knots[i], recent), 0.0, (recent + LEAST_RATE) / (max(F, 0.0) + LEAST_RATE)
     for a in range(first, last):
-        kappa, y = between(c.spread[a], at), rate[a] + LEAST_RATE
+        kappa, y, z = between(c.spread[a], at), rate[a], lasting[0, a]
         if kappa != 0.0:
-            even = (root[a] * root[a] + LEAST_RATE) * (lasting[a] + LEAST_RATE) / (y * y)
-            exponent += kappa * (min(even, MOST_EVEN) - 1.0)
-        lasting[a] += forget * (rate[a] - lasting[a])
+            even = evenness(root[a], y, z)
+            swings = min(max((CALM - lasting[1, a]) / (CALM - SWINGS), 0.0), 1.0)
+            felt = min(np.sqrt((y + LEAST_RATE) / (z + LEAST_RATE)) * rare, MOST_FELT)
+            exponent += felt * (kappa * (even - 1.0) + between(c.offset[a], at) * swings)
+            lasting[1, a] += forget * (even - lasting[1, a])
+        lasting[0, a] += forget * (y - z)
     return np.exp(exponent)
 
 
 @compiled
-def spread_factors(system: System, c: Cells, inner: FloatArray, lasting: FloatArray, rate: FloatArray,
+def spread_factors(system: System, c: Cells, F: FloatArray, inner: FloatArray, lasting: FloatArray, rate: FloatArray,
                    root: FloatArray, forget: float, factor: FloatArray) -> None:
-    """factor (n_population,) <- `spread_factor` of every population; `inner` as in `follow`."""
+    """factor (n_population,) <- `spread_factor` of every population; F (n_population,) Hz, `inner` as in `follow`."""
     for i in range(inner.shape[1]):
-        factor[i] = spread_factor(c, i, system.axis_start[i], system.axis_start[i + 1], inner[OWN, i], lasting, rate,
-                                  root, forget)
+        factor[i] = spread_factor(c, i, system.axis_start[i], system.axis_start[i + 1], F[i], inner[OWN, i], lasting,
+                                  rate, root, forget)
 
 
 @compiled
@@ -329,8 +380,9 @@ def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, i
     inner[FIRST, i], u = two_low_passes(target, inner[TARGET, i], inner[FIRST, i], inner[SECOND, i], left, steps * left,
                                         1.0 / steps)
     inner[TARGET, i], inner[SECOND, i] = target, u
-    bound = between(c.bound[i], at)
-    aim = np.exp(u + (rho - 1.0) * bound * np.tanh((u - np.log(z + LEAST_RATE)) / bound)) - LEAST_RATE
+    above = u - np.log(z + LEAST_RATE)
+    bound = between(c.bound[i], at) if above > 0.0 else between(c.depth[i], at)
+    aim = np.exp(u + (rho - 1.0) * bound * np.tanh(above / bound)) - LEAST_RATE
     pause = between(c.pause[i], at)
     if pause > 0.0:
         aim *= (1.0 - out_of(pause, inner[OUT, i])) / (1.0 - out_of(pause, max(aim, 0.0)))
@@ -339,7 +391,7 @@ def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, i
     inner[RECENT, i] += (mean - z) * slowly
     inner[OWN, i] += (mean - own) * forget
     if pause > 0.0:
-        inner[OUT, i] += (nu[i] - inner[OUT, i]) * (1.0 - np.exp(-h / pause))
+        inner[OUT, i] += (nu[i] - inner[OUT, i]) * (1.0 - np.exp(-h / (AGE * pause)))
     return aim
 
 

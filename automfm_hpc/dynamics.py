@@ -32,7 +32,7 @@ FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
 POLES = {"alpha": 2, "exponential": 1, "delta": 0}
 _PATHWAYS, _CELL = ("axis", "weight", "delay", "tau_syn", "poles"), "cell_"  # names of arrays, and what begins them
-SMOOTHED = 3.0  # ms: rates of finite populations are averaged over it before their root is taken
+SMOOTHED = 2.0  # ms: rates of finite populations are averaged over it before r of `cell_response` is taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ class Dynamics:
         return self._pathways(frequency, self.delay)
 
     def root_pathways(self, frequency: FloatArray) -> ComplexArray:
-        """The same of what is averaged over SMOOTHED first, as roots of rates are: (n_frequency, n_axis).
+        """The same of what is averaged over SMOOTHED first, as what becomes r of rates is: (n_frequency, n_axis).
 
         The average is late by SMOOTHED, which is taken off the delays as far as that goes.
         """

@@ -4,8 +4,9 @@ Between two steps a rate runs along a straight line. For such an input low-pass 
 exact propagators, and a delay that is no multiple of the step reads between two past steps; so the filters are of
 second order in the step. They follow the rates that a scheme has found: at the end of a step all inputs are known.
 
-Where the cells' response asks for the spread of its sources (`cell_response`), the roots of their rates, averaged over
-SMOOTHED, pass the same delays and synapses, as sources and axes of their own behind the others.
+Where the cells' response asks for the spread of its sources (`cell_response`), what it has for roots of their rates
+(`root_of`), averaged over SMOOTHED, pass the same delays and synapses, as sources and axes of their own behind the
+others.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from automfm_hpc.cell_response import root_of
 from automfm_hpc.dynamics import SMOOTHED, Dynamics
 from automfm_hpc.low_pass import two_low_passes
 from automfm_hpc.response import FloatArray, IntArray, System, bare_floats, bare_integers, compiled
@@ -74,7 +76,8 @@ def filters_of(dynamics: Dynamics, system: System, h: float, early: float = 0.0,
 
 def memory_of(filters: Filters, system: System, rates: FloatArray) -> Memory:
     """Stationary state at constant rates (M,) in Hz."""
-    rows, roots = 1 << int(filters.back.max() + 2).bit_length(), np.sqrt(rates)[: None if filters.fresh > 0 else 0]
+    rows = 1 << int(filters.back.max() + 2).bit_length()
+    roots = np.array([root_of(x) for x in rates] if filters.fresh > 0 else [])
     sent = np.append(rates, roots)
     arrived, axes = sent[filters.source], system.axes
     return Memory(np.tile(sent, (rows, 1)), rates.copy(), arrived, arrived.copy(), arrived.copy(), rates[axes],
@@ -104,7 +107,7 @@ def advance(f: Filters, m: Memory, rate: FloatArray, step: int) -> None:
         past[step & row, s] = rate[s]
         if f.fresh > 0.0:
             m.smoothed[s] += f.fresh * (rate[s] - m.smoothed[s])
-            past[step & row, rate.size + s] = np.sqrt(max(m.smoothed[s], 0.0))
+            past[step & row, rate.size + s] = root_of(m.smoothed[s])
     m.synaptic[:] = 0.0
     m.roots[:] = 0.0
     for p in range(f.source.size):

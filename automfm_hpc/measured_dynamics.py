@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from automfm_hpc.cell_response import FIELDS, UNTOLD, CellResponse
+from automfm_hpc.cell_response import FIELDS, OF_AXES, UNTOLD, CellResponse
 from automfm_hpc.cell_response_fit import FittedResponse, fit_response
 from automfm_hpc.dynamics import Dynamics, instant_pathways
 from automfm_hpc.dynamics_plan import POINTS, ResponsePlan, plan_responses
@@ -194,7 +194,7 @@ def cell_response(result: Mapping[str, Any]) -> CellResponse:
     chosen = {name: swings.get(name) or rows for name, rows in result["populations"].items()}
     most = max([1, *(len(rows) for rows in chosen.values())])
     tables: dict[str, list[list[float]]] = {name: [] for name in FIELDS}
-    spread: list[list[float]] = []
+    of_axes: dict[str, list[list[float]]] = {name: [] for name in OF_AXES}
     for name, found in chosen.items():
         rows = [{"rising": row["lag"]} | UNTOLD | row for row in found]  # small changes tell one lag
         rates = [row["rate"] for row in rows] or [1.0]
@@ -202,8 +202,10 @@ def cell_response(result: Mapping[str, Any]) -> CellResponse:
         for field, silent in SILENT.items():
             tables[field].append(_filled([row[field] for row in rows] or [silent], most))
         for axis in result["axes"][name]:
-            spread.append(_filled([row.get("spread", {}).get(axis, 0.0) for row in rows] or [0.0], most))
-    more = {"spread": np.array(spread)} if np.any(spread) else {}
+            for field, silent in (("spread", 0.0), ("offset", 0.0)):
+                values = [row.get(field, {}).get(axis, silent) for row in rows] or [silent]
+                of_axes[field].append(_filled(values, most))
+    more = {field: np.array(rows) for field, rows in of_axes.items()} if np.any(of_axes["spread"]) else {}
     return CellResponse(**{field: np.array(tables[field]) for field in FIELDS}, **more)
 
 
@@ -233,12 +235,12 @@ def _swings_table(swings: Mapping[str, Any]) -> list[str]:
              ("p ms", 7), ("CV", 6), ("rate %", 8), ("R2", 7), ("above", 7))
     lines = ["", "the same under the network's own swings, which the model uses; b: bound of adaptation; l: how",
              "much later rises are the less cells fire; p: for how long one that has fired is out; kappa: what the",
-             "spread of sources heard one by one counts; R2: part of the isolated cells' course that the equations",
-             "explain, and explained with the numbers above",
-             f"{'population':<12}{''.join(f'{h:>{width}}' for h, width in heads)}  kappa"]
+             "spread of sources heard one by one counts (lambda in brackets); R2: part of the isolated",
+             "cells' course that the equations explain, and explained with the numbers above",
+             f"{'population':<12}{''.join(f'{h:>{width}}' for h, width in heads)}  kappa (lambda)"]
     for name, rows in swings.items():
         for k, row in enumerate(rows):
-            felt = "  ".join(f"{a} {s:.2f}" for a, s in row["spread"].items() if s)
+            felt = "  ".join(f"{a} {s:.2f} ({row['offset'][a]:.2f})" for a, s in row["spread"].items() if s)
             lines.append(f"{name if k == 0 else '':<12}{row['rate']:8.1f}{row['rising']:8.2f}{row['lag']:8.2f}"
                          f"{row['adaptation']:7.2f}{row['slow']:8.0f}{row['bound']:7.2f}{row['lateness']:6.2f}"
                          f"{row['pause']:7.1f}{row['irregularity']:6.2f}{100.0 * row['error']:+8.1f}"

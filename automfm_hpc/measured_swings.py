@@ -170,8 +170,10 @@ def irregularity(run: Run, population: str, axes: Sequence[str], rates: Sequence
 
 def _row(fitted: FittedSwing, cv: float, axes: Sequence[str]) -> dict[str, Any]:
     row = {"rate": fitted.rate, "lag": fitted.lag, "rising": fitted.rising, "adaptation": fitted.adaptation,
-           "slow": fitted.slow, "irregularity": cv, "bound": fitted.bound, "lateness": fitted.lateness,
-           "pause": fitted.pause, "spread": dict(zip(axes, fitted.spread.tolist(), strict=True)),
+           "slow": fitted.slow, "irregularity": cv, "bound": fitted.bound, "depth": fitted.depth,
+           "lateness": fitted.lateness, "pause": fitted.pause,
+           "spread": dict(zip(axes, fitted.spread.tolist(), strict=True)),
+           "offset": dict(zip(axes, fitted.offset.tolist(), strict=True)),
            "error": fitted.error, "explained": fitted.explained, "explained_before": fitted.before}
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 

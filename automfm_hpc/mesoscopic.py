@@ -23,6 +23,7 @@ from automfm_hpc.cell_response import (
     fire,
     follow,
     forgotten,
+    heard_at_rest,
     spread_factors,
 )
 from automfm_hpc.drive import Drive, beyond, tabulate
@@ -100,7 +101,8 @@ def realize(
     first = np.concatenate([start, drive[0]])
     for trial, seed in enumerate(seeds):
         _march(system, filters, memory_of(filters, system, first), cells_of(cells), empty_response(system), events,
-               table, first, limit, h, settle, bin_steps, seed, noise, activity[trial], rate)
+               table, first, limit, h, settle, bin_steps, seed, noise, heard_at_rest(first[system.axes]),
+               activity[trial], rate)
     return Realizations(activity, rate / len(seeds), events)
 
 
@@ -128,7 +130,7 @@ def driven(model: MeanField, activity: Mapping[str, FloatArray], bin_ms: float) 
     filters, rate = filters_of(dynamics, model.system, bin_ms / held), np.zeros((len(sent), P))
     bad = _follow_all(model.system, filters, memory_of(filters, model.system, mean), cells_of(cells),
                       empty_response(model.system), sent, mean[:P].copy(), np.full(P, FASTEST), bin_ms / held, held,
-                      rate)
+                      heard_at_rest(mean[model.system.axes]), rate)
     if bad >= 0:
         raise MeanFieldError("its transfer function is not finite at these activities", where=model.populations[bad],
                              remedy="Fit it over a domain that holds them.")
@@ -138,16 +140,16 @@ def driven(model: MeanField, activity: Mapping[str, FloatArray], bin_ms: float) 
 @compiled
 def _follow_all(
     system: System, filters: Filters, memory: Memory, cells: Cells, work: Response, sent: FloatArray, nu: FloatArray,
-    limit: FloatArray, h: float, held: int, rate: FloatArray,
+    limit: FloatArray, h: float, held: int, heard: FloatArray, rate: FloatArray,
 ) -> int:  # fmt: skip
-    inner, lasting, forget, factor = at_rest(nu), memory.synaptic.copy(), forgotten(h), np.ones(nu.size)
+    inner, lasting, forget, factor = at_rest(nu), heard, forgotten(h), np.ones(nu.size)
     for k in range(sent.shape[0] * held):
         advance(filters, memory, sent[k // held], k)
         read(memory, work.nu)
-        spread_factors(system, cells, inner, lasting, work.nu, memory.roots, forget, factor)
         bad = respond_into(system, work)
         if bad >= 0:
             return bad
+        spread_factors(system, cells, work.F, inner, lasting, work.nu, memory.roots, forget, factor)
         for i in range(nu.size):
             follow(cells, i, work.F[i] * factor[i], limit[i], h, nu, inner, forget)
             rate[k // held, i] += nu[i] / held
@@ -158,13 +160,13 @@ def _follow_all(
 def _march(
     system: System, filters: Filters, memory: Memory, cells: Cells, work: Response, events: Events, drive: FloatArray,
     first: FloatArray, limit: FloatArray, h: float, settle: int, bin_steps: int, seed: int, noise: bool,
-    activity: FloatArray, rate: FloatArray,
+    heard: FloatArray, activity: FloatArray, rate: FloatArray,
 ) -> None:  # fmt: skip
     np.random.seed(seed)
     system, filters, memory, work = bare_system(system), bare_filters(filters), bare_memory(memory), bare_response(work)
     P, M = limit.size, system.T.size
     nu, sent, chance, mean = first.copy(), first.copy(), np.zeros((2, P)), first.copy()
-    inner, lasting, forget, factor = at_rest(first[:P]), memory.synaptic.copy(), forgotten(h), np.ones(P)
+    inner, lasting, forget, factor = at_rest(first[:P]), heard, forgotten(h), np.ones(P)
     n_bin = activity.shape[0]
     for k in range(settle + n_bin * bin_steps):
         for m in range(M - P):
@@ -174,11 +176,11 @@ def _march(
             sent[i] = fire(cells, i, system.N[i], h, nu, inner[OWN, i], chance) if noise else nu[i]
         advance(filters, memory, sent, k)
         read(memory, work.nu)
-        spread_factors(system, cells, inner, lasting, work.nu, memory.roots, forget, factor)
         bad = respond_into(system, work)
         if bad >= 0:
             mark(events.broken, bad, k - settle, nu[bad], 1)
             return
+        spread_factors(system, cells, work.F, inner, lasting, work.nu, memory.roots, forget, factor)
         for i in range(P):
             aim = follow(cells, i, work.F[i] * factor[i], limit[i], h, nu, inner, forget)
             if aim > limit[i]:

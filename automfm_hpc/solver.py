@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from automfm_hpc.cell_response import CellResponse, Cells, at_rest, cells_of, forgotten, spread_factors
+from automfm_hpc.cell_response import CellResponse, Cells, at_rest, cells_of, forgotten, heard_at_rest, spread_factors
 from automfm_hpc.cell_response import follow as follow_cells
 from automfm_hpc.events import (
     Events,
@@ -196,7 +196,7 @@ def integrate_filtered(
     state, memory = state_of(system, start, goal.c), memory_of(filters, system, rates)
     scheme, table, spread = scheme_of(system, h, method), np.ascontiguousarray(drive), goal.spread.copy()
     now, other, k = empty_response(system), empty_response(system), 0
-    immediate, inner, lasting = CellResponse.immediate(P), at_rest(start), memory.synaptic.copy()
+    immediate, inner, lasting = CellResponse.immediate(P), at_rest(start), heard_at_rest(memory.synaptic)
     while True:
         follow = 1.0 - float(np.exp(-h / goal.tau))
         k = _march_filtered(system, scheme, filters, memory, cells is not None, cells or cells_of(immediate), inner,
@@ -241,12 +241,12 @@ def _march_filtered(
     forget, factor = forgotten(h), np.ones(P)
     for k in range(begin, n_step + 1):
         read(memory, now.nu)
-        if own:
-            spread_factors(system, cells, inner, lasting, now.nu, memory.roots, forget, factor)
         watch_domain(system, now.nu, k, events.outside)
         bad = respond_into(system, now)
-        for i in range(P):
-            now.F[i] *= factor[i]
+        if own:
+            spread_factors(system, cells, now.F, inner, lasting, now.nu, memory.roots, forget, factor)
+            for i in range(P):
+                now.F[i] *= factor[i]
         if order == 2:
             correct_filtered(system, spread, now)
         if k % every == 0:

@@ -17,7 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from automfm_hpc.cell_response import BOUND, FIELDS, OWN, Cells, at_rest, follow, forgotten, spread_factor
+from automfm_hpc.cell_response import (
+    BOUND,
+    FIELDS,
+    OF_AXES,
+    OWN,
+    Cells,
+    at_rest,
+    follow,
+    forgotten,
+    heard_at_rest,
+    spread_factor,
+)
 from automfm_hpc.cell_response_fit import LAGS, RHOS, SLOWS
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.filters import Filters, Memory, advance, filters_of, memory_of, read
@@ -33,10 +44,11 @@ FASTEST_SWING, UNHEARD = 300.0, 100.0  # Hz: what steps and bins can resolve; ju
 PRIOR_RHO, PRIOR_LAG = 0.3, 0.5  # standard deviations; the latter of ln T
 PRIOR_BOUND, BOUNDS = 0.5, (0.1, 5.0)
 PRIOR_LATE, LATES = 1.0, (0.0, 2.0)  # of 0, as of the pause: where nothing tells of them there are none
-PRIOR_PAUSE, PAUSES = 3.0, (0.0, 10.0)  # ms
+PRIOR_PAUSE, PAUSES = 3.0, (0.0, 20.0)  # ms
 SOME = 0.5, 1.0  # lateness, and pause (ms), of fits that begin elsewhere
-OWN_NUMBERS = 7  # of a population, beside kappa of its sources
+OWN_NUMBERS = 8  # of a population, beside kappa of its sources
 PRIOR_SPREAD, MOST_SPREAD = 1.0, 3.0
+PRIOR_OFFSET, MOST_OFFSET = 0.3, 1.0
 PRIOR_DRAW, MOST_DRAW = 0.05, 0.3  # of ln F: draws of the network have presynaptic cells of other rates
 MODEL_ERROR = 0.1  # of the course's standard deviation: what these equations cannot follow
 BROAD = 50.0  # Hz, the band over which that error is thought to spread
@@ -67,9 +79,9 @@ class Numbers:
     ----------
     lag, rising, slow, pause : float
         ms.
-    adaptation, bound, lateness : float
-    spread : (n_axis,) array
-        kappa.
+    adaptation, bound, depth, lateness : float
+    spread, offset : (n_axis,) arrays
+        kappa and lambda.
     """
 
     lag: float
@@ -77,9 +89,11 @@ class Numbers:
     adaptation: float
     slow: float
     bound: float
+    depth: float
     lateness: float
     pause: float
     spread: FloatArray
+    offset: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,30 +150,32 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, kinds: Sequen
     kind_of, n = [k for k, kind in enumerate(kinds) for _ in kind], heard.size
 
     def numbers(p: FloatArray) -> Numbers:
-        spread = np.zeros(last - first)
-        spread[heard] = p[OWN_NUMBERS : OWN_NUMBERS + n]
-        return _numbers(p, spread)
+        spread, offset = np.zeros((2, last - first))
+        spread[heard], offset[heard] = np.split(p[OWN_NUMBERS : OWN_NUMBERS + 2 * n], 2)
+        return _numbers(p, spread, offset)
 
     def course(p: FloatArray) -> FloatArray:
-        draws = np.exp(np.append(0.0, p[OWN_NUMBERS + n :]))
+        draws = np.exp(np.append(0.0, p[OWN_NUMBERS + 2 * n :]))
         return np.concatenate([course_of(one, rates[:, axes], roots[:, axes], numbers(p), bin_ms, draws[k])
                                [-c.target.size :]
                                for (rates, roots), c, k in zip(arriving, courses, kind_of, strict=True)])
 
-    # Parameters: OWN_NUMBERS, kappa of the sources that are few, and by how much ln F of the draws of the network
-    # under each further kind of input differs from that of those under the first.
-    prior = np.append(_own(known.lag, known.adaptation, known.slow, 0.0, 0.0), np.zeros(n + more))
-    known_to = np.concatenate([[PRIOR_LAG, PRIOR_RHO, known.slow_error, PRIOR_LAG, PRIOR_BOUND, PRIOR_LATE,
-                                PRIOR_PAUSE], np.full(n, PRIOR_SPREAD), np.full(more, PRIOR_DRAW)])  # fmt: skip
-    ends = np.array([np.log(LAGS), RHOS, np.log(SLOWS), np.log(LAGS), BOUNDS, LATES, PAUSES])
-    beyond = np.concatenate([np.full(n, MOST_SPREAD), np.full(more, MOST_DRAW)])
-    low, high = np.append(ends[:, 0], -beyond), np.append(ends[:, 1], beyond)
+    # Parameters: OWN_NUMBERS, kappa and lambda of the sources that are few, and by how much ln F of the draws of the
+    # network under each further kind of input differs from that of those under the first.
+    rest = np.zeros(2 * n + more)
+    prior = np.append(_own(known.lag, known.adaptation, known.slow, 0.0, 0.0), rest)
+    known_to = np.concatenate([[PRIOR_LAG, PRIOR_RHO, known.slow_error, PRIOR_LAG, PRIOR_BOUND, PRIOR_BOUND, PRIOR_LATE,
+                                PRIOR_PAUSE], np.full(n, PRIOR_SPREAD), np.full(n, PRIOR_OFFSET),
+                               np.full(more, PRIOR_DRAW)])  # fmt: skip
+    ends = np.array([np.log(LAGS), RHOS, np.log(SLOWS), np.log(LAGS), BOUNDS, BOUNDS, LATES, PAUSES])
+    beyond = [[(-MOST_SPREAD, MOST_SPREAD)] * n, [(-MOST_OFFSET, MOST_OFFSET)] * n, [(-MOST_DRAW, MOST_DRAW)] * more]
+    low, high = np.array([*map(tuple, ends), *(pair for part in beyond for pair in part)]).T
 
     def residuals(p: FloatArray) -> FloatArray:
         return np.concatenate([judge(course(p) - target), (p - prior) / known_to])
 
     start = np.clip(prior, low + 1e-6, high - 1e-6)
-    others = (np.clip(np.append(p, np.zeros(n + more)), low + 1e-6, high - 1e-6) for p in _starts())
+    others = (np.clip(np.append(p, rest), low + 1e-6, high - 1e-6) for p in _starts())
     other = min(others, key=lambda p: float((residuals(p) ** 2).sum()))  # there are several minima
     tried = [least_squares(residuals, s, bounds=(low, high), diff_step=1e-3, max_nfev=40) for s in (start, other)]
     found = min(tried, key=lambda fit: float(fit.cost)).x
@@ -173,20 +189,20 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, kinds: Sequen
                        before=explained(start))
 
 
-def _numbers(p: FloatArray, spread: FloatArray) -> Numbers:
+def _numbers(p: FloatArray, spread: FloatArray, offset: FloatArray) -> Numbers:
     """Of a fit's parameters.
 
     Falls are not later than rises: a membrane has to come up to threshold, where one pushed below it is silent at once.
     Left open, 32 of 33 fits gained nothing; one (RS of `adex_cortex` at 0.8 Hz, 0.013 of R2) made its loop too lively.
     """
-    lag, rho, slow, rising, bound, lateness, pause = p[:OWN_NUMBERS].tolist()
-    return Numbers(float(np.exp(min(lag, rising))), float(np.exp(rising)), rho, float(np.exp(slow)), bound, lateness,
-                   pause, spread)
+    lag, rho, slow, rising, bound, depth, lateness, pause = p[:OWN_NUMBERS].tolist()
+    return Numbers(float(np.exp(min(lag, rising))), float(np.exp(rising)), rho, float(np.exp(slow)), bound, depth,
+                   lateness, pause, spread, offset)
 
 
 def _own(lag: float, rho: float, slow: float, lateness: float, pause: float) -> FloatArray:
     """A fit's parameters but kappa and draws, with one lag, and a bound that nobody knows beforehand."""
-    return np.array([np.log(lag), rho, np.log(slow), np.log(lag), BOUND, lateness, pause])
+    return np.array([np.log(lag), rho, np.log(slow), np.log(lag), BOUND, BOUND, lateness, pause])
 
 
 def _starts() -> Iterator[FloatArray]:
@@ -281,27 +297,26 @@ def course_of(one: System, rates: FloatArray, roots: FloatArray, numbers: Number
         A factor of F.
     """
     table = {name: np.array([[getattr(numbers, name, 1.0)]]) for name in FIELDS}  # one knot, and no chance
-    cells = Cells(**table, spread=np.ascontiguousarray(numbers.spread[:, None]))
-    out = np.empty(len(rates))
-    _follow(one, cells, np.ascontiguousarray(rates), np.ascontiguousarray(roots), empty_response(one), draws, out)
+    of_axes = {name: np.ascontiguousarray(getattr(numbers, name)[:, None]) for name in OF_AXES}
+    cells, out = Cells(**table, **of_axes), np.empty(len(rates))
+    _follow(one, cells, np.ascontiguousarray(rates), np.ascontiguousarray(roots), heard_at_rest(rates.mean(axis=0)),
+            empty_response(one), draws, out)
     return np.asarray(out.reshape(-1, round(bin_ms / STEP)).mean(axis=1), float)
 
 
 @compiled
-def _follow(one: System, cells: Cells, rates: FloatArray, roots: FloatArray, work: Response, draws: float,
-            out: FloatArray) -> None:
+def _follow(one: System, cells: Cells, rates: FloatArray, roots: FloatArray, lasting: FloatArray, work: Response,
+            draws: float, out: FloatArray) -> None:
     n, nu = rates.shape[1], np.zeros(1)
-    lasting = np.zeros(n)
     for a in range(n):
-        lasting[a] = rates[:, a].mean()
-        work.nu[a] = lasting[a]
+        work.nu[a] = lasting[0, a]
     respond_into(one, work)
     nu[0] = work.F[0]
     inner, forget = at_rest(nu), forgotten(STEP)
     for k in range(rates.shape[0]):
         for a in range(n):
             work.nu[a] = rates[k, a]
-        factor = spread_factor(cells, 0, 0, n, inner[OWN, 0], lasting, work.nu, roots[k], forget)
         respond_into(one, work)
+        factor = spread_factor(cells, 0, 0, n, work.F[0], inner[OWN, 0], lasting, work.nu, roots[k], forget)
         follow(cells, 0, work.F[0] * factor * draws, FASTEST, STEP, nu, inner, forget)
         out[k] = nu[0]

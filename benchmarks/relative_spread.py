@@ -5,8 +5,9 @@
 In every trial that the run was planned from, the kept trains of the source pass the target's synapse, cell by cell. u
 is their variance over cells over their squared mean, moment by moment. Isolated cells of the target (`isolated.zarr`)
 are held against the transfer function at what arrives, with no lag and no adaptation: ln of their ratio over u, slope,
-where it is 0, and R2 (all smoothed with 3 ms). Then u against the equations of `cell_response`, sigma^2 E: sigma^2 and
-R2, with a sigma^2 of each trial's own.
+where it is 0, and R2, and R2 of w times a line over u, with w of `cell_response`. Then u against sigma^2 E of
+`cell_response`, with a sigma^2 of each trial's own, and ln of the ratio against its w [kappa (E - 1) + lambda]. All
+ratios are smoothed with 3 ms.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from automfm_hpc.cell_response import LEAST_RATE, forgotten
+from automfm_hpc.cell_response import LEAST_RATE, evenness, forgotten
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.experiment import BIN, Experiment, varied_experiment
 from automfm_hpc.mean_field import MeanField
@@ -44,6 +45,12 @@ def line(x: FloatArray, y: FloatArray) -> tuple[float, float, float]:
     """Slope, zero and R2 of y over x."""
     slope, zero = np.polyfit(x, y, 1)
     return float(slope), float(-zero / slope), float(1.0 - ((y - slope * x - zero) ** 2).mean() / y.var())
+
+
+def through(x: FloatArray, y: FloatArray) -> tuple[FloatArray, float]:
+    """Least squares of y over the columns of x, and R2."""
+    found = np.linalg.lstsq(x, y, rcond=None)[0]
+    return found, float(1.0 - ((y - x @ found) ** 2).mean() / y.var())
 
 
 def followed(run: Run, target: str, source: str) -> list[dict[str, Any]]:
@@ -72,19 +79,25 @@ def followed(run: Run, target: str, source: str) -> list[dict[str, Any]]:
                 for s in range(len(y)):
                     lasting[s] = z
                     z += forget * (y[s] - z)
-                even = roots[:, axis] ** 2 * lasting / np.maximum(y, LEAST_RATE) ** 2
-                F, even = (x.reshape(-1, round(BIN / STEP)).mean(axis=1)[-n:] for x in (F, even))
+                even = np.array([evenness(*x) for x in zip(roots[:, axis], y, lasting, strict=True)])
+                arrives = (y + LEAST_RATE) / (lasting + LEAST_RATE)
+                F, even, arrives = (x.reshape(-1, round(BIN / STEP)).mean(axis=1)[-n:] for x in (F, even, arrives))
+                felt = np.sqrt(arrives) * (course.target.mean() + LEAST_RATE) / (F + LEAST_RATE)
                 sent = each_filtered(with_run_up(np.asarray(trains, float), run_up(plan)), dynamics, axis)[:, -n:]
                 u = sent.var(axis=0, ddof=1) / np.maximum(sent.mean(axis=0), LEAST_RATE) ** 2
                 over = np.log((smooth(course.target, KERNEL, BIN) + LEAST_RATE) / (smooth(F, KERNEL, BIN) + LEAST_RATE))
                 sigma2 = float((even * u).sum() / (even * even).sum())
-                found.append((smooth(u, KERNEL, BIN)[EDGE:-EDGE], over[EDGE:-EDGE], u, sigma2 * even, sigma2))
-            u, over, raw = (np.concatenate([row[j] for row in found]) for j in range(3))
+                inner = [smooth(x, KERNEL, BIN)[EDGE:-EDGE] for x in (u, felt * u, felt * (even - 1.0), felt)]
+                found.append((*inner, over[EDGE:-EDGE], u, sigma2 * even, sigma2))
+            u, felt_u, felt_even, felt, over, raw = (np.concatenate([row[j] for row in found]) for j in range(6))
             slope, zero, r2 = line(u, over)
-            missed = sum(((row[2] - row[3]) ** 2).sum() for row in found)
+            missed = sum(((row[5] - row[6]) ** 2).sum() for row in found)
+            _, felt_r2 = through(np.column_stack([felt_u, felt]), over)
+            (kappa, offset), even_r2 = through(np.column_stack([felt_even, felt]), over)
             rows.append({"drive": dict(protocol.background), "kind": kind, "slope": slope, "zero": zero, "r2": r2,
-                         "u": float(raw.mean()), "sigma2": float(np.mean([row[4] for row in found])),
-                         "u_r2": float(1.0 - missed / sum(((row[2] - row[2].mean()) ** 2).sum() for row in found))})
+                         "felt_r2": felt_r2, "u": float(raw.mean()), "sigma2": float(np.mean([x[7] for x in found])),
+                         "u_r2": float(1.0 - missed / sum(((x[5] - x[5].mean()) ** 2).sum() for x in found)),
+                         "kappa": float(kappa), "lambda": float(offset), "even_r2": even_r2})
     return rows
 
 
@@ -99,10 +112,11 @@ def main() -> None:
     if a.json:
         print(json.dumps(rows))
         return
-    print(f"ln of {a.target} over F against u of {a.source}; u against sigma^2 E")
+    print(f"ln of {a.target} over F against u of {a.source}; u against sigma^2 E; ln of the ratio against E")
     for row in rows:
         print(f"{row['drive']!s:<16}{row['kind']:<13}slope {row['slope']:5.2f}  0 at {row['zero']:5.2f}  R2 "
-              f"{row['r2']:5.2f};  u {row['u']:5.2f}  sigma^2 {row['sigma2']:5.2f}  R2 {row['u_r2']:5.2f}")
+              f"{row['r2']:5.2f} ({row['felt_r2']:5.2f});  u {row['u']:5.2f}  sigma^2 {row['sigma2']:5.2f}  R2 "
+              f"{row['u_r2']:5.2f};  kappa {row['kappa']:5.2f}  lambda {row['lambda']:5.2f}  R2 {row['even_r2']:5.2f}")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@
 The equations of `cell_response`, ingredient by ingredient, are fitted at every working point to the isolated cells of
 all draws of the network but the last, and scored on the last: R2 of the course smoothed with 3 ms, and by how much the
 mean is off. `without` has nothing: the transfer function at what arrives. `power` has lag and adaptation that knows no
-bound (b = 5, nearly a power of the ratio); then come the bound, the spread of presynaptic rates, rises that are the
-later the less cells fire, and the pause of those that have fired.
+bound (b = d = 5, nearly a power of the ratio); then come the bounds, the spread of presynaptic rates, the part of it
+that F was sampled without (lambda), rises that are the later the less cells fire, and the pause of those that have
+fired.
 """
 
 from __future__ import annotations
@@ -33,16 +34,17 @@ from automfm_hpc.run_folder import Run
 from automfm_hpc.spikes import smooth
 from automfm_hpc.swing_fit import KERNEL, Known, Numbers, alone, arriving_rates, course_of, fit_swing
 
-LAWS = ("without", "power", "bound", "+ spread", "+ late", "+ pause")  # each has what those before have
-UNBOUNDED, AT_ONCE = 5.0, 0.05  # of b; ms
+LAWS = ("without", "power", "bounds", "+ spread", "+ lambda", "+ late", "+ pause")  # each has what those before have
+UNBOUNDED, AT_ONCE = 5.0, 0.05  # of b and d; ms
 HELD, NONE = 1e-6, 1e-4  # standard deviation of a prior that does not let go; the most of what a law has not
 
 
 @contextmanager
 def restricted(law: str) -> Iterator[None]:
-    """Fits within hold what the law has not: b at UNBOUNDED, lateness and pause next to 0."""
+    """Fits within hold what the law has not: b and d at UNBOUNDED, lambda, lateness and pause next to 0."""
     order = LAWS.index(law)
     changed = {"BOUND": UNBOUNDED - 1e-3, "PRIOR_BOUND": HELD} if law == "power" else {}
+    changed |= {"PRIOR_OFFSET": HELD} if order < LAWS.index("+ lambda") else {}
     changed |= {"LATES": (0.0, NONE)} if order < LAWS.index("+ late") else {}
     changed |= {"PAUSES": (0.0, NONE)} if order < LAWS.index("+ pause") else {}
     kept = {name: getattr(swing_fit, name) for name in changed}
@@ -71,7 +73,8 @@ def scored(folder: Path, task: tuple[str, int, str]) -> dict[str, Any]:
     lag, rho, slow, _ = known.at(np.mean([c.sent.mean(axis=0) for c in fitted], axis=0)[: len(known.knots)])[:, i]
     few = spreads_that_count(cell, model.inputs)
     axes = slice(system.axis_start[i], system.axis_start[i + 1])
-    numbers = Numbers(AT_ONCE, AT_ONCE, 1.0, 1.0, 1.0, 0.0, 0.0, np.zeros(len(few)))
+    none = np.zeros(len(few))
+    numbers = Numbers(AT_ONCE, AT_ONCE, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, none, none)
     if law != "without":
         with restricted(law):
             numbers = fit_swing(system, dynamics, i, [fitted], Known(lag, rho, slow, float(slow_errors(small)[i])),

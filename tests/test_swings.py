@@ -15,7 +15,20 @@ import pytest
 from conftest import environment
 
 from automfm_hpc import MeanField, Network, stages
-from automfm_hpc.cell_response import LASTING, MOST_EVEN, CellResponse, cells_of, forgotten, spread_factor
+from automfm_hpc.cell_response import (
+    CALM,
+    LASTING,
+    MOST_FELT,
+    PROPORTIONAL,
+    SWINGS,
+    CellResponse,
+    cells_of,
+    evenness,
+    forgotten,
+    heard_at_rest,
+    root_of,
+    spread_factor,
+)
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.experiment import SWUNG, Trial, varied_experiment, working_experiment
 from automfm_hpc.linear_response import rate_response
@@ -89,10 +102,11 @@ def test_the_end_of_a_course_runs_up_to_its_beginning():
 
 
 def response(kappa: float, lag: float = 2.0, rho: float = 1.8, slow: float = 40.0, rising: float | None = None,
-             bound: float = 1.0, lateness: float = 0.0, pause: float = 0.0) -> CellResponse:  # fmt: skip
+             bound: float = 1.0, depth: float = 1.0, lateness: float = 0.0, pause: float = 0.0,
+             offset: float = 0.0) -> CellResponse:  # fmt: skip
     one = np.ones((1, 1))
     return CellResponse(10.0 * one, lag * one, rho * one, slow * one, one, (rising or lag) * one, bound * one,
-                        lateness * one, pause * one, kappa * one)  # fmt: skip
+                        depth * one, lateness * one, pause * one, kappa * one, offset * one)  # fmt: skip
 
 
 def model(kappa: float, **numbers: float) -> MeanField:
@@ -102,42 +116,65 @@ def model(kappa: float, **numbers: float) -> MeanField:
     return MeanField(("A",), ("s",), (tf,), np.array([np.inf, np.inf]), 3.5, {}, synapse)
 
 
-def factor(kappa: float, rate: float, root: float, lasting: float) -> float:
-    return float(spread_factor(cells_of(response(kappa)), 0, 0, 1, 10.0, np.array([lasting]), np.array([rate]),
-                               np.array([root]), forgotten(1.0)))
+def factor(kappa: float, rate: float, root: float, lasting: float, offset: float = 0.0, usual: float = 1.0,
+           F: float = 10.0) -> float:
+    """f over F of cells whose own mean is 10 Hz; `usual`: mean of E."""
+    return float(spread_factor(cells_of(response(kappa, offset=offset)), 0, 0, 1, F, 10.0,
+                               np.array([[lasting], [usual]]), np.array([rate]), np.array([root]), forgotten(1.0)))
 
 
 def test_lasting_rates_are_those_of_the_transfer_function_and_volleys_inhibit_more():
-    assert factor(0.4, 36.0, 6.0, 36.0) == pytest.approx(1.0)
-    assert factor(0.4, 36.0, 3.0, 36.0) < factor(0.4, 36.0, 5.0, 36.0) < 1.0  # the same mean from fewer moments
-    assert factor(0.4, 60.0, 60.0**0.5, 36.0) < 1.0 < factor(0.4, 20.0, 20.0**0.5, 36.0)
-    assert factor(0.4, 0.0, 0.0, 36.0) == pytest.approx(np.exp(0.4 * (MOST_EVEN - 1.0)))  # silence ends somewhere
+    rest = root_of(36.0)
+    assert factor(0.4, 36.0, rest, 36.0) == factor(0.4, 36.0, rest, 36.0, offset=0.2) == pytest.approx(1.0)
+    assert factor(0.4, 36.0, 0.5 * rest, 36.0) < factor(0.4, 36.0, 0.9 * rest, 36.0) < 1.0  # from fewer moments
+    assert factor(0.4, 60.0, root_of(60.0), 36.0) < 1.0 < factor(0.4, 20.0, root_of(20.0), 36.0)
     assert factor(0.0, 36.0, 3.0, 20.0) == 1.0
 
 
+def test_what_a_spread_counts_is_more_where_much_inhibition_arrives_and_little_is_fired():
+    rest, even = root_of(36.0), 0.25
+    least = np.log(factor(0.4, 36.0, 0.5 * rest, 36.0))
+    assert least == pytest.approx(0.4 * (even - 1.0), rel=1e-3)
+    assert np.log(factor(0.4, 36.0, 0.5 * rest, 36.0, F=4.75)) == pytest.approx(2.0 * least, rel=1e-3)  # q = 0.5
+    more = 48.0 / (36.0 + PROPORTIONAL)  # of r^2 (z + nu_0)
+    wanted = 2.0 * 0.4 * (0.25 * (9.0 + PROPORTIONAL) / (36.0 + PROPORTIONAL) * more - 1.0)
+    assert np.log(factor(0.4, 36.0, 0.5 * rest, 8.625)) == pytest.approx(wanted, rel=0.02)
+    assert np.log(factor(0.4, 36.0, 0.5 * rest, 36.0, F=0.0)) == pytest.approx(MOST_FELT * least, rel=1e-3)
+
+
+def test_what_the_sampling_left_out_counts_where_a_source_swings():
+    rest = root_of(36.0)
+    assert np.log(factor(0.4, 36.0, rest, 36.0, 0.2, SWINGS)) == pytest.approx(0.2, rel=1e-3)
+    assert np.log(factor(0.4, 36.0, rest, 36.0, 0.2, 0.3)) == pytest.approx(0.2, rel=1e-3)
+    assert np.log(factor(0.4, 36.0, rest, 36.0, 0.2, 0.5 * (SWINGS + CALM))) == pytest.approx(0.1, rel=1e-3)
+    assert factor(0.4, 36.0, rest, 36.0, 0.2, CALM) == pytest.approx(1.0)
+    assert factor(0.4, 36.0, rest, 36.0, usual=0.3) == pytest.approx(1.0)
+
+
 def test_what_lasts_is_the_mean_over_a_tenth_of_a_second():
-    cells, lasting = cells_of(response(0.4)), np.array([10.0])
+    cells, lasting = cells_of(response(0.4)), heard_at_rest(np.array([10.0]))
     for _ in range(round(LASTING)):
-        spread_factor(cells, 0, 0, 1, 10.0, lasting, np.array([30.0]), np.array([30.0**0.5]), forgotten(1.0))
-    assert lasting[0] == pytest.approx(30.0 - 20.0 / np.e)
+        spread_factor(cells, 0, 0, 1, 10.0, 10.0, lasting, np.array([30.0]), np.array([0.0]), forgotten(1.0))
+    assert lasting[0, 0] == pytest.approx(30.0 - 20.0 / np.e)
+    assert lasting[1, 0] == pytest.approx(1.0 / np.e, abs=1e-3)
 
 
 def test_the_spread_of_cells_that_differ_with_the_root_of_the_rate_is_what_the_equations_say():
-    """10 000 cells of rates nu + d sqrt(nu), d their own, behind an alpha synapse, in volleys; no noise of spikes."""
+    """10 000 cells of rates nu + d r(nu), d their own, behind an alpha synapse, in volleys; no noise of spikes."""
     rng, time, tau = np.random.default_rng(3), np.arange(2000.0), 10.0
     nu = 30.0 + 28.0 * np.cos(2.0 * np.pi * time / 40.0)
     kernel = (time[:200] + 0.5) * np.exp(-(time[:200] + 0.5) / tau)
-    mean, root = (np.convolve(x, kernel / kernel.sum())[: time.size] for x in (nu, np.sqrt(nu)))
+    mean, root = (np.convolve(x, kernel / kernel.sum())[: time.size] for x in (nu, np.array([root_of(v) for v in nu])))
     d = rng.normal(0.0, 2.0, 10_000)
     sent = mean[1000:] + d[:, None] * root[1000:]
     squared = sent.var(axis=0) / sent.mean(axis=0) ** 2
-    even = root[1000:] ** 2 * nu.mean() / mean[1000:] ** 2
-    assert squared == pytest.approx(d.var() / nu.mean() * even, rel=0.02)
+    even = np.array([evenness(r, y, nu.mean()) for r, y in zip(root[1000:], mean[1000:], strict=True)])
+    assert squared == pytest.approx(d.var() / (nu.mean() + PROPORTIONAL) * even, rel=0.02)
 
 
 def test_no_spread_is_a_spread_of_no_account():
     whole = model(0.0)
-    cell = replace(whole.dynamics.cell, spread=np.zeros((0, 1)))
+    cell = replace(whole.dynamics.cell, spread=np.zeros((0, 1)), offset=np.zeros((0, 1)))
     bare, sent = replace(whole, dynamics=replace(whole.dynamics, cell=cell)), {"A": 0 * WAVE, "s": WAVE}
     assert driven(whole, sent, 1.0) == pytest.approx(driven(bare, sent, 1.0), rel=1e-12)
     again = Dynamics.from_arrays(bare.dynamics.to_arrays())
@@ -147,7 +184,7 @@ def test_no_spread_is_a_spread_of_no_account():
 @pytest.mark.parametrize("frequency", [1.0, 8.0, 40.0])
 def test_small_sinusoids_pass_as_the_linear_theory_says(frequency):
     """Stepped equations against pathway, spread and response of the cells in the frequency domain."""
-    m = model(0.8)
+    m = model(0.8, offset=0.3)
     time = np.arange(0.0, 6.0, 1e-3)
     drive = np.column_stack([time, 20.0 + 0.5 * np.sin(2.0 * np.pi * frequency * time)])
     course = realizations(m, {"s": drive}, duration=6.0, trials=1, dt=0.05, noise=False)["rate"].values[3000:, 0]
@@ -173,16 +210,20 @@ def fitted_to(made: MeanField, size: float = 8.0) -> FittedSwing:
     return fit_swing(system, made.dynamics, 0, [courses], Known(1.0, 1.5, 100.0, 0.5), [True], 1.0)
 
 
-@pytest.mark.parametrize(("kappa", "rho", "bound", "lags"), [
-    (0.0, 1.8, 1.0, (2.0, 2.0)), (0.5, 2.5, 0.4, (2.0, 2.0)), (0.8, 1.4, 1.0, (2.0, 2.0)), (0.3, 1.8, 1.0, (0.5, 4.0)),
+@pytest.mark.parametrize(("kappa", "offset", "rho", "bound", "lags"), [
+    (0.0, 0.0, 1.8, 1.0, (2.0, 2.0)), (0.5, 0.1, 2.5, 0.4, (2.0, 2.0)), (0.8, 0.2, 1.4, 1.0, (2.0, 2.0)),
+    (0.3, 0.0, 1.8, 1.0, (0.5, 4.0)),
 ])  # fmt: skip
-def test_a_fit_finds_the_numbers_that_made_the_course(kappa, rho, bound, lags):
-    fitted = fitted_to(model(kappa, rho=rho, bound=bound, slow=150.0, lag=lags[0], rising=lags[1]))
+def test_a_fit_finds_the_numbers_that_made_the_course(kappa, offset, rho, bound, lags):
+    made = model(kappa, offset=offset, rho=rho, bound=bound, depth=0.7, slow=150.0, lag=lags[0], rising=lags[1])
+    fitted = fitted_to(made, size=14.0)
     assert fitted.spread == pytest.approx([kappa], abs=0.1)
-    assert fitted.adaptation == pytest.approx(rho, rel=0.12)
-    assert (fitted.lag, fitted.rising) == pytest.approx(lags, rel=0.1, abs=0.3)
-    assert (rho - 1.0) * fitted.bound == pytest.approx((rho - 1.0) * bound, abs=0.3)
-    assert fitted.explained > 0.97 and abs(fitted.error) < 0.01  # the rest is chance of 5000 cells
+    assert fitted.offset == pytest.approx([offset], abs=0.03)
+    assert fitted.adaptation == pytest.approx(rho, rel=0.1)
+    assert (fitted.lag, fitted.rising) == pytest.approx(lags, rel=0.1, abs=0.35)
+    assert (rho - 1.0) * fitted.bound == pytest.approx((rho - 1.0) * bound, abs=0.2)
+    assert (rho - 1.0) * fitted.depth == pytest.approx((rho - 1.0) * 0.7, abs=0.2)
+    assert fitted.explained > 0.98 and abs(fitted.error) < 0.01  # the rest is chance of 5000 cells
 
 
 @pytest.mark.parametrize(("lateness", "pause"), [(1.2, 0.0), (0.0, 6.0)])
