@@ -335,12 +335,12 @@ def spread_factor(c: Cells, i: int, first: int, last: int, F: float, recent: flo
         return 1.0
     at, exponent, rare = place(c.knots[i], recent), 0.0, (recent + LEAST_RATE) / (max(F, 0.0) + LEAST_RATE)
     for a in range(first, last):
-        kappa, y, z = between(c.spread[a], at), rate[a], lasting[0, a]
-        if kappa != 0.0:
+        kappa, offset, y, z = between(c.spread[a], at), between(c.offset[a], at), rate[a], lasting[0, a]
+        if kappa != 0.0 or offset != 0.0:
             even = evenness(root[a], y, z)
             swings = min(max((CALM - lasting[1, a]) / (CALM - SWINGS), 0.0), 1.0)
             felt = min(np.sqrt((y + LEAST_RATE) / (z + LEAST_RATE)) * rare, MOST_FELT)
-            exponent += felt * (kappa * (even - 1.0) + between(c.offset[a], at) * swings)
+            exponent += felt * (kappa * (even - 1.0) + offset * swings)
             lasting[1, a] += forget * (even - lasting[1, a])
         lasting[0, a] += forget * (y - z)
     return np.exp(exponent)

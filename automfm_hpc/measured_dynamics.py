@@ -205,7 +205,8 @@ def cell_response(result: Mapping[str, Any]) -> CellResponse:
             for field, silent in (("spread", 0.0), ("offset", 0.0)):
                 values = [row.get(field, {}).get(axis, silent) for row in rows] or [silent]
                 of_axes[field].append(_filled(values, most))
-    more = {field: np.array(rows) for field, rows in of_axes.items()} if np.any(of_axes["spread"]) else {}
+    counted = any(np.any(rows) for rows in of_axes.values())
+    more = {field: np.array(rows) for field, rows in of_axes.items()} if counted else {}
     return CellResponse(**{field: np.array(tables[field]) for field in FIELDS}, **more)
 
 
@@ -231,9 +232,9 @@ def table(result: Mapping[str, Any]) -> str:
 def _swings_table(swings: Mapping[str, Any]) -> list[str]:
     if not swings:
         return []
-    heads = (("rate Hz", 8), ("T rise", 8), ("T fall", 8), ("rho", 7), ("tau ms", 8), ("b", 7), ("l", 6),
+    heads = (("rate Hz", 8), ("T rise", 8), ("T fall", 8), ("rho", 7), ("tau ms", 8), ("b", 7), ("d", 6), ("l", 6),
              ("p ms", 7), ("CV", 6), ("rate %", 8), ("R2", 7), ("above", 7))
-    lines = ["", "the same under the network's own swings, which the model uses; b: bound of adaptation; l: how",
+    lines = ["", "the same under the network's own swings, which the model uses; b, d: bounds of adaptation; l: how",
              "much later rises are the less cells fire; p: for how long one that has fired is out; kappa: what the",
              "spread of sources heard one by one counts (lambda in brackets); R2: part of the isolated",
              "cells' course that the equations explain, and explained with the numbers above",
@@ -242,7 +243,7 @@ def _swings_table(swings: Mapping[str, Any]) -> list[str]:
         for k, row in enumerate(rows):
             felt = "  ".join(f"{a} {s:.2f} ({row['offset'][a]:.2f})" for a, s in row["spread"].items() if s)
             lines.append(f"{name if k == 0 else '':<12}{row['rate']:8.1f}{row['rising']:8.2f}{row['lag']:8.2f}"
-                         f"{row['adaptation']:7.2f}{row['slow']:8.0f}{row['bound']:7.2f}{row['lateness']:6.2f}"
+                         f"{row['adaptation']:7.2f}{row['slow']:8.0f}{row['bound']:7.2f}{row['depth']:6.2f}{row['lateness']:6.2f}"
                          f"{row['pause']:7.1f}{row['irregularity']:6.2f}{100.0 * row['error']:+8.1f}"
                          f"{row['explained']:7.2f}{row['explained_before']:7.2f}  {felt}")
     return lines

@@ -149,6 +149,7 @@ def test_what_the_sampling_left_out_counts_where_a_source_swings():
     assert np.log(factor(0.4, 36.0, rest, 36.0, 0.2, 0.5 * (SWINGS + CALM))) == pytest.approx(0.1, rel=1e-3)
     assert factor(0.4, 36.0, rest, 36.0, 0.2, CALM) == pytest.approx(1.0)
     assert factor(0.4, 36.0, rest, 36.0, usual=0.3) == pytest.approx(1.0)
+    assert np.log(factor(0.0, 36.0, rest, 36.0, 0.2, 0.3)) == pytest.approx(0.2, rel=1e-3)  # without kappa, too
 
 
 def test_what_lasts_is_the_mean_over_a_tenth_of_a_second():
