@@ -17,15 +17,15 @@ export OPENBLAS_NUM_THREADS = 1
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: $(VENV)/.installed ## install, compile the neuron model, run the main job on $(RANKS) ranks, print the table
+demo: $(VENV)/.installed $(VENV)/.compiled ## install, compile the neuron model, run the main job on $(RANKS) ranks, print the table
 	$(BIN)/mpiexec -n $(RANKS) $(BIN)/python -m mpi4py -m automfm_hpc run cerebellum --out $(RUN)
 
-test: $(VENV)/.installed-test ## the tests, NEST and mpiexec included, on two cores
+test: $(VENV)/.installed-test $(VENV)/.compiled ## the tests, NEST and mpiexec included, on two cores
 	@echo "compiling the neuron model once for all tests (a minute; nothing to do the next time)"
 	@$(BIN)/automfm doctor --compile 4 >/dev/null & $(BIN)/automfm doctor --compile 1 2 >/dev/null; wait
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-slow: $(VENV)/.installed-test ## the tests that take minutes to hours
+test-slow: $(VENV)/.installed-test $(VENV)/.compiled ## the tests that take minutes to hours
 	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
@@ -46,6 +46,11 @@ machine: # says which Debian package is missing before anything starts
 $(BIN)/python: | machine
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+
+# Compiled code is kept by the file it is in, and does not know when what it calls elsewhere has changed (a git pull).
+$(VENV)/.compiled: $(shell find automfm_hpc -name '*.py') | $(BIN)/python
+	@find automfm_hpc tests -name '*.nb[ic]' -delete
+	@touch $@
 
 $(VENV)/.installed: pyproject.toml $(BIN)/python | machine
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all]'
