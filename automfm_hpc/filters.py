@@ -4,7 +4,7 @@ Between two steps a rate runs along a straight line. For such an input low-pass 
 exact propagators, and a delay that is no multiple of the step reads between two past steps; so the filters are of
 second order in the step. They follow the rates that a scheme has found: at the end of a step all inputs are known.
 
-Where the cells' response asks for the spread of its sources (`cell_response`), what it has for roots of their rates
+Where the cells' response asks for the spread of its sources (`spread`), what it has for roots of their rates
 (`root_of`), averaged over SMOOTHED, pass the same delays and synapses, as sources and axes of their own behind the
 others.
 """
@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from automfm_hpc.cell_response import root_of
 from automfm_hpc.dynamics import SMOOTHED, Dynamics
 from automfm_hpc.low_pass import two_low_passes
 from automfm_hpc.response import FloatArray, IntArray, System, bare_floats, bare_integers, compiled
+from automfm_hpc.spread import root_of
 
 
 class Filters(NamedTuple):

@@ -23,11 +23,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from automfm_hpc.cell_response import LASTING, LEAST_RATE, PROPORTIONAL
+from automfm_hpc.cell_response import LASTING, LEAST_RATE
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.errors import MeanFieldError
 from automfm_hpc.fixed_points import FixedPoints, relaxation
 from automfm_hpc.response import System, respond
+from automfm_hpc.spread import PROPORTIONAL
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -82,7 +83,7 @@ class Filtering:
         return np.repeat(np.arange(self.n_population), np.diff(self.system.axis_start))
 
     def felt(self, rates: FloatArray, J: FloatArray) -> ComplexArray:
-        """df/dnu of every axis, f as in `cell_response`, without its population's H: (n_frequency, n_axis).
+        """df/dnu of every axis, f as in `spread`, without its population's H: (n_frequency, n_axis).
 
         J P and, where the spread of a source counts, F kappa times what E moves by to first order: d ln E =
         ((2 - x) P_r + x P/(1 + s LASTING) - 2 P) dnu/nu, P_r being the pathway of a root and x = nu/(nu + nu_0).

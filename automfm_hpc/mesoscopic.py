@@ -23,8 +23,6 @@ from automfm_hpc.cell_response import (
     fire,
     follow,
     forgotten,
-    heard_at_rest,
-    spread_factors,
 )
 from automfm_hpc.drive import Drive, beyond, tabulate
 from automfm_hpc.dynamics import Dynamics
@@ -44,6 +42,7 @@ from automfm_hpc.response import (
     gather,
     respond_into,
 )
+from automfm_hpc.spread import heard_at_rest, spread_factors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from automfm_hpc.cell_response import CellResponse, Cells, at_rest, cells_of, forgotten, heard_at_rest, spread_factors
+from automfm_hpc.cell_response import CellResponse, Cells, at_rest, cells_of, forgotten
 from automfm_hpc.cell_response import follow as follow_cells
 from automfm_hpc.events import (
     Events,
@@ -55,6 +55,7 @@ from automfm_hpc.schemes import (
     set_inputs,
     state_of,
 )
+from automfm_hpc.spread import heard_at_rest, spread_factors
 
 
 class Trace(NamedTuple):

@@ -26,8 +26,6 @@ from automfm_hpc.cell_response import (
     at_rest,
     follow,
     forgotten,
-    heard_at_rest,
-    spread_factor,
 )
 from automfm_hpc.cell_response_fit import LAGS, RHOS, SLOWS
 from automfm_hpc.dynamics import Dynamics
@@ -35,6 +33,7 @@ from automfm_hpc.filters import Filters, Memory, advance, filters_of, memory_of,
 from automfm_hpc.mesoscopic import FASTEST
 from automfm_hpc.response import Response, System, compiled, empty_response, respond_into
 from automfm_hpc.spikes import smooth
+from automfm_hpc.spread import heard_at_rest, spread_factor
 
 FloatArray = NDArray[np.float64]
 STEP = 0.5  # ms

@@ -5,9 +5,8 @@
 In every trial that the run was planned from, the kept trains of the source pass the target's synapse, cell by cell. u
 is their variance over cells over their squared mean, moment by moment. Isolated cells of the target (`isolated.zarr`)
 are held against the transfer function at what arrives, with no lag and no adaptation: ln of their ratio over u, slope,
-where it is 0, and R2, and R2 of w times a line over u, with w of `cell_response`. Then u against sigma^2 E of
-`cell_response`, with a sigma^2 of each trial's own, and ln of the ratio against its w [kappa (E - 1) + lambda]. All
-ratios are smoothed with 3 ms.
+where it is 0, and R2, and R2 of w times a line over u, with w of `spread`. Then u against sigma^2 E, with a sigma^2 of
+each trial's own, and ln of the ratio against its w [kappa (E - 1) + lambda]. All ratios are smoothed with 3 ms.
 """
 
 from __future__ import annotations
@@ -20,13 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from automfm_hpc.cell_response import LEAST_RATE, evenness, forgotten
+from automfm_hpc.cell_response import LEAST_RATE, forgotten
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.experiment import BIN, Experiment, varied_experiment
 from automfm_hpc.mean_field import MeanField
 from automfm_hpc.measured_swings import Followed, course_at
 from automfm_hpc.run_folder import Run
 from automfm_hpc.spikes import smooth
+from automfm_hpc.spread import evenness, felt
 from automfm_hpc.swing_fit import KERNEL, STEP, arriving_rates
 from automfm_hpc.swings import recorded_trains, run_up, with_run_up
 
@@ -80,20 +80,20 @@ def followed(run: Run, target: str, source: str) -> list[dict[str, Any]]:
                     lasting[s] = z
                     z += forget * (y[s] - z)
                 even = np.array([evenness(*x) for x in zip(roots[:, axis], y, lasting, strict=True)])
-                arrives = (y + LEAST_RATE) / (lasting + LEAST_RATE)
-                F, even, arrives = (x.reshape(-1, round(BIN / STEP)).mean(axis=1)[-n:] for x in (F, even, arrives))
-                felt = np.sqrt(arrives) * (course.target.mean() + LEAST_RATE) / (F + LEAST_RATE)
+                own = course.target.mean()
+                weight = np.array([felt(*x, own, f) for *x, f in zip(y, lasting, F, strict=True)])
+                F, even, weight = (x.reshape(-1, round(BIN / STEP)).mean(axis=1)[-n:] for x in (F, even, weight))
                 sent = each_filtered(with_run_up(np.asarray(trains, float), run_up(plan)), dynamics, axis)[:, -n:]
                 u = sent.var(axis=0, ddof=1) / np.maximum(sent.mean(axis=0), LEAST_RATE) ** 2
                 over = np.log((smooth(course.target, KERNEL, BIN) + LEAST_RATE) / (smooth(F, KERNEL, BIN) + LEAST_RATE))
                 sigma2 = float((even * u).sum() / (even * even).sum())
-                inner = [smooth(x, KERNEL, BIN)[EDGE:-EDGE] for x in (u, felt * u, felt * (even - 1.0), felt)]
+                inner = [smooth(x, KERNEL, BIN)[EDGE:-EDGE] for x in (u, weight * u, weight * (even - 1.0), weight)]
                 found.append((*inner, over[EDGE:-EDGE], u, sigma2 * even, sigma2))
-            u, felt_u, felt_even, felt, over, raw = (np.concatenate([row[j] for row in found]) for j in range(6))
+            u, weight_u, weight_even, weight, over, raw = (np.concatenate([row[j] for row in found]) for j in range(6))
             slope, zero, r2 = line(u, over)
             missed = sum(((row[5] - row[6]) ** 2).sum() for row in found)
-            _, felt_r2 = through(np.column_stack([felt_u, felt]), over)
-            (kappa, offset), even_r2 = through(np.column_stack([felt_even, felt]), over)
+            _, felt_r2 = through(np.column_stack([weight_u, weight]), over)
+            (kappa, offset), even_r2 = through(np.column_stack([weight_even, weight]), over)
             rows.append({"drive": dict(protocol.background), "kind": kind, "slope": slope, "zero": zero, "r2": r2,
                          "felt_r2": felt_r2, "u": float(raw.mean()), "sigma2": float(np.mean([x[7] for x in found])),
                          "u_r2": float(1.0 - missed / sum(((x[5] - x[5].mean()) ** 2).sum() for x in found)),

@@ -15,20 +15,7 @@ import pytest
 from conftest import environment
 
 from automfm_hpc import MeanField, Network, stages
-from automfm_hpc.cell_response import (
-    CALM,
-    LASTING,
-    MOST_FELT,
-    PROPORTIONAL,
-    SWINGS,
-    CellResponse,
-    cells_of,
-    evenness,
-    forgotten,
-    heard_at_rest,
-    root_of,
-    spread_factor,
-)
+from automfm_hpc.cell_response import LASTING, CellResponse, cells_of, forgotten
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.experiment import SWUNG, Trial, varied_experiment, working_experiment
 from automfm_hpc.linear_response import rate_response
@@ -43,6 +30,16 @@ from automfm_hpc.rate_models import RateModel
 from automfm_hpc.remap import Cell, Channel, remap
 from automfm_hpc.run_folder import Run
 from automfm_hpc.spikes import activity, smooth
+from automfm_hpc.spread import (
+    CALM,
+    MOST_FELT,
+    PROPORTIONAL,
+    SWINGS,
+    evenness,
+    heard_at_rest,
+    root_of,
+    spread_factor,
+)
 from automfm_hpc.swing_fit import FASTEST_SWING, PASSED, UNHEARD, Course, FittedSwing, Known, fastest_heard, fit_swing
 from automfm_hpc.swings import Heard, follow_courses, recorded_courses, with_run_up
 
