@@ -32,6 +32,7 @@ from automfm_hpc.run_folder import Run
 from automfm_hpc.spikes import activity, smooth
 from automfm_hpc.spread import (
     CALM,
+    MOST_EVEN,
     MOST_FELT,
     PROPORTIONAL,
     SWINGS,
@@ -125,6 +126,7 @@ def test_lasting_rates_are_those_of_the_transfer_function_and_volleys_inhibit_mo
     assert factor(0.4, 36.0, rest, 36.0) == factor(0.4, 36.0, rest, 36.0, offset=0.2) == pytest.approx(1.0)
     assert factor(0.4, 36.0, 0.5 * rest, 36.0) < factor(0.4, 36.0, 0.9 * rest, 36.0) < 1.0  # from fewer moments
     assert factor(0.4, 60.0, root_of(60.0), 36.0) < 1.0 < factor(0.4, 20.0, root_of(20.0), 36.0)
+    assert evenness(rest, 36.0, 36.0) == pytest.approx(1.0) and evenness(rest, 5.0, 36.0) == MOST_EVEN  # ends somewhere
     assert factor(0.0, 36.0, 3.0, 20.0) == 1.0
 
 
