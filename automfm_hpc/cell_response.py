@@ -4,15 +4,16 @@ With f(t) what the present inputs would give in the long run, z the population's
 below which nothing adapts,
 
     T/2 dm/dt  = ln(f + q) - m,    T/2 du/dt = m - u,    g = exp(u) - q
-    T          = T_rise max(1, (nu_100 + q)/(g + q))^l, at most LATEST, where ln(f + q) > u, else T_fall
+    T          = T_rise max(1, (nu_100 + q)/(g + q))^l, at most LATEST, where ln(f + q) > u, else T_fall;
+                 of rises, too: times ((nu_100 + q)/(f + q))^(1/2) where f > nu_100
     a          = [(g + q) exp((rho - 1) b tanh(x/b)) - q]_+,    x = ln((g + q)/(z + q)), with d for b where x < 0
     nu         = a (1 - p c)/(1 - p a)
     tau dz/dt  = nu - z,    p/2 dc/dt = nu - c
-    f          = F(y) exp(sum_k w_k [kappa_k (E_k - 1) + lambda_k s_k]),    w_k = (y_k/z_k)^(1/2) nu_100/F
-    E_k        = r_k^2 (z_k + nu_0)/y_k^2
+    f          = F(y) exp(sum_k w_k [kappa_k (E_k - 1) + lambda_k s_k]),    w_k = (y_k/Y_k)^(1/2) nu_100/F
+    E_k        = [(z_k + nu_0) r_k/y_k]^2
 
-y_k being the rates of the sources behind delays and synapses, z_k their means over the last 100 ms, r_k what
-nu/(nu + nu_0)^(1/2) of the sources' rates nu is behind the same delays and synapses, s_k 1 where a source swings and 0
+y_k being the rates of the sources behind delays and synapses, z_k and Y_k their means over the last 25 and 100 ms, r_k
+what nu/(nu + nu_0) of the sources' rates nu is behind the same delays and synapses, s_k 1 where a source swings and 0
 where it is calm, and nu_100 the population's own mean over the last 100 ms. Fixed points are those of F: nu = a = c = z
 = g = f, E = 1, s = 0.
 
@@ -24,7 +25,8 @@ of their own. What cells near silence show is late rather than weak (the phase o
 on how far below threshold it is, and the rate tells: cells that fire with a tenth of their mean have been inhibited,
 and have fired not long ago. So T_rise grows with a power l of mean over momentary rate, up to 6 ms, somewhat more than
 small changes show at any rate. With a T_rise that does not grow, Golgi cells begin the volleys of a strong wave 3 ms
-early (docs/dynamics.md).
+early (docs/dynamics.md). And a strong drive brings a membrane up sooner than a weak one: T_rise falls with the root of
+what f is above the mean. Without it Golgi cells are 2 to 3 ms late where the input steps up.
 
 The pause. A cell that has just fired is out for p ms, and those that are out have fired p/2 ms ago, on average. Of a
 population whose cells are all ready more fire at once than would in the long run, and after that fewer: of those that
@@ -74,7 +76,7 @@ from automfm_hpc.response import compiled
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
-LASTING = 100.0  # ms over which rates are averaged: of sources, for z_k, and a population's own, for its numbers
+LASTING = 100.0  # ms over which rates are averaged: of sources, for Y_k, and a population's own, for its numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,10 +210,11 @@ class CellResponse:
 LEAST_RATE = 0.5  # Hz: q, so that an answer to silence stays finite
 CORNER = 1.5 * 2.0 * np.pi / 1000.0  # of both low-passes of the chance, times the rate in Hz: 1/ms
 LEAST_CHANCE = 1e-6  # Hz: cells that fire less do so by the chance of this rate
-LAW = 6  # of the equations above; before, F was taken to be sampled where E = 1, and kappa to be the same in a volley
+LAW = 7  # of the equations above; before, E lasted for 100 ms, and a strong drive was followed as late as a weak one
 BOUND = 1.0  # of b where nothing is known
 UNTOLD = {"bound": BOUND, "depth": BOUND, "lateness": 0.0, "pause": 0.0}  # what small changes do not tell
 LATEST = 6.0  # ms: of T where it grows
+SOONER = 0.5  # power of mean rate over f with which rises come sooner
 AGE = 0.5  # of the pause: how long ago those that are out have fired, on average
 MOST_OUT = 0.9  # of all cells: at most so many count as out, and rates that last stay those of F whatever they are
 RECENT, FIRST, SECOND, OWN, TARGET, OUT = range(6)  # rows that `follow` remembers: z, m, u, LASTING mean, ln(f + q), c
@@ -293,9 +296,12 @@ def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, i
     # lag, and other steps would not.
     target = np.log(max(f, 0.0) + LEAST_RATE)
     if target > inner[SECOND, i]:
-        lag, below = between(c.rising[i], at), np.log(own + LEAST_RATE) - inner[SECOND, i]
+        lag, usual = between(c.rising[i], at), np.log(own + LEAST_RATE)
+        below, over = usual - inner[SECOND, i], target - usual
         if below > 0.0:
             lag = min(lag * np.exp(between(c.lateness[i], at) * below), max(lag, LATEST))
+        if over > 0.0:
+            lag *= np.exp(-SOONER * over)
     else:
         lag = between(c.lag[i], at)
     steps, slowly = 2.0 * h / lag, 1.0 - np.exp(-h / slow)

@@ -102,7 +102,7 @@ class Dynamics:
         """P_k at frequencies (n_frequency,) in Hz: (n_frequency, n_axis)."""
         return self._pathways(frequency, self.delay)
 
-    def root_pathways(self, frequency: FloatArray) -> ComplexArray:
+    def smoothed_pathways(self, frequency: FloatArray) -> ComplexArray:
         """The same of what is averaged over SMOOTHED first, as what becomes r of rates is: (n_frequency, n_axis).
 
         The average is late by SMOOTHED, which is taken off the delays as far as that goes.

@@ -4,9 +4,8 @@ Between two steps a rate runs along a straight line. For such an input low-pass 
 exact propagators, and a delay that is no multiple of the step reads between two past steps; so the filters are of
 second order in the step. They follow the rates that a scheme has found: at the end of a step all inputs are known.
 
-Where the cells' response asks for the spread of its sources (`spread`), what it has for roots of their rates
-(`root_of`), averaged over SMOOTHED, pass the same delays and synapses, as sources and axes of their own behind the
-others.
+Where the cells' response asks for the spread of its sources (`spread`), how far their rates saturate (`saturation_of`),
+averaged over SMOOTHED, passes the same delays and synapses, as sources and axes of their own behind the others.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import numpy as np
 from automfm_hpc.dynamics import SMOOTHED, Dynamics
 from automfm_hpc.low_pass import two_low_passes
 from automfm_hpc.response import FloatArray, IntArray, System, bare_floats, bare_integers, compiled
-from automfm_hpc.spread import root_of
+from automfm_hpc.spread import saturation_of
 
 
 class Filters(NamedTuple):
@@ -33,34 +32,34 @@ class Filters(NamedTuple):
     e: FloatArray  # (n_pathway,)
     chain: FloatArray  # (n_pathway,)
     lag: FloatArray  # (n_pathway,)
-    fresh: float  # part of the averages before the roots that a step replaces; 0: no roots are asked for
+    fresh: float  # part of the averages before saturations that a step replaces; 0: these are not asked for
 
 
 class Memory(NamedTuple):
-    """What the filters remember, all in Hz."""
+    """What the filters remember, in Hz but for saturations."""
 
-    past: FloatArray  # (a power of 2, M or 2 M) rates and roots of the last steps; of step k in row k modulo all rows
+    past: FloatArray  # (a power of 2, M or 2 M) rates and saturations of the last steps; of step k in row k modulo all
     smoothed: FloatArray  # (M,) rates averaged over SMOOTHED
     arrived: FloatArray  # (n_pathway,) delayed rates
     first: FloatArray  # (n_pathway,) after the first low-pass of a synapse
     second: FloatArray  # (n_pathway,) after the second
     synaptic: FloatArray  # (n_axis,) sum over an axis's pathways
-    roots: FloatArray  # (n_axis,) the same of the roots, in the root of Hz; nothing where they are not asked for
+    saturations: FloatArray  # (n_axis,) the same of saturations, without unit; nothing where they are not asked for
 
 
 def filters_of(dynamics: Dynamics, system: System, h: float, early: float = 0.0,
-               roots: bool | None = None) -> Filters:  # fmt: skip
+               saturations: bool | None = None) -> Filters:  # fmt: skip
     """Constants for steps of h (ms).
 
-    `early` (ms) is taken off all delays, for schemes that are so much late. `roots`: whether those of the rates are
-    filtered, too; by default where the cells' response needs them.
+    `early` (ms) is taken off all delays, for schemes that are so much late. `saturations`: whether those of the rates
+    are filtered, too; by default where the cells' response needs them.
     """
-    if roots is None:
-        roots = dynamics.cell is not None and bool(dynamics.cell.spread.size)
+    if saturations is None:
+        saturations = dynamics.cell is not None and bool(dynamics.cell.spread.size)
     source, axis, weight, tau, poles = (
         system.axes[dynamics.axis], dynamics.axis, dynamics.weight, dynamics.tau_syn, dynamics.poles)  # fmt: skip
     delay = np.maximum(dynamics.delay - early, 0.0)
-    if roots:  # the average is late by SMOOTHED, which is taken off the delay as far as that goes
+    if saturations:  # the average is late by SMOOTHED, which is taken off the delay as far as that goes
         source, axis = np.append(source, source + system.T.size), np.append(axis, axis + system.axes.size)
         delay = np.append(delay, np.maximum(delay - SMOOTHED, 0.0))
         weight, tau, poles = np.tile(weight, 2), np.tile(tau, 2), np.tile(poles, 2)
@@ -70,18 +69,18 @@ def filters_of(dynamics: Dynamics, system: System, h: float, early: float = 0.0,
     part = np.maximum(delay / h - back, 0.0)
     return Filters(
         source, axis, weight, back.astype(np.int64), part, poles, np.exp(-g), g * np.exp(-g), 1.0 / g,
-        1.0 - float(np.exp(-h / SMOOTHED)) if roots else 0.0,
+        1.0 - float(np.exp(-h / SMOOTHED)) if saturations else 0.0,
     )  # fmt: skip
 
 
 def memory_of(filters: Filters, system: System, rates: FloatArray) -> Memory:
     """Stationary state at constant rates (M,) in Hz."""
     rows = 1 << int(filters.back.max() + 2).bit_length()
-    roots = np.array([root_of(x) for x in rates] if filters.fresh > 0 else [])
-    sent = np.append(rates, roots)
+    saturations = np.array([saturation_of(x) for x in rates] if filters.fresh > 0 else [])
+    sent = np.append(rates, saturations)
     arrived, axes = sent[filters.source], system.axes
     return Memory(np.tile(sent, (rows, 1)), rates.copy(), arrived, arrived.copy(), arrived.copy(), rates[axes],
-                  roots[axes] if roots.size else roots)  # fmt: skip
+                  saturations[axes] if saturations.size else saturations)  # fmt: skip
 
 
 @compiled
@@ -96,7 +95,7 @@ def bare_filters(f: Filters) -> Filters:
 @compiled
 def bare_memory(m: Memory) -> Memory:
     return Memory(bare_floats(m.past), bare_floats(m.smoothed), bare_floats(m.arrived), bare_floats(m.first),
-                  bare_floats(m.second), bare_floats(m.synaptic), bare_floats(m.roots))  # fmt: skip
+                  bare_floats(m.second), bare_floats(m.synaptic), bare_floats(m.saturations))  # fmt: skip
 
 
 @compiled
@@ -107,16 +106,16 @@ def advance(f: Filters, m: Memory, rate: FloatArray, step: int) -> None:
         past[step & row, s] = rate[s]
         if f.fresh > 0.0:
             m.smoothed[s] += f.fresh * (rate[s] - m.smoothed[s])
-            past[step & row, rate.size + s] = root_of(m.smoothed[s])
+            past[step & row, rate.size + s] = saturation_of(m.smoothed[s])
     m.synaptic[:] = 0.0
-    m.roots[:] = 0.0
+    m.saturations[:] = 0.0
     for p in range(f.source.size):
         _synapse(f, m, p, step, row)
         a = f.axis[p]
         if a < m.synaptic.size:
             m.synaptic[a] += f.weight[p] * m.second[p]
         else:
-            m.roots[a - m.synaptic.size] += f.weight[p] * m.second[p]
+            m.saturations[a - m.synaptic.size] += f.weight[p] * m.second[p]
 
 
 @compiled

@@ -23,12 +23,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from automfm_hpc.cell_response import LASTING, LEAST_RATE
+from automfm_hpc.cell_response import LEAST_RATE
 from automfm_hpc.dynamics import Dynamics
 from automfm_hpc.errors import MeanFieldError
 from automfm_hpc.fixed_points import FixedPoints, relaxation
 from automfm_hpc.response import System, respond
-from automfm_hpc.spread import PROPORTIONAL
+from automfm_hpc.spread import SATURATING, SETTLED
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -86,7 +86,7 @@ class Filtering:
         """df/dnu of every axis, f as in `spread`, without its population's H: (n_frequency, n_axis).
 
         J P and, where the spread of a source counts, F kappa times what E moves by to first order: d ln E =
-        ((2 - x) P_r + x P/(1 + s LASTING) - 2 P) dnu/nu, P_r being the pathway of a root and x = nu/(nu + nu_0).
+        2 [(1 - x) P_r + x P/(1 + s SETTLED) - P] dnu/nu, P_r being the pathway of r and x = nu/(nu + nu_0).
         """
         columns = self.system.axes
         slope = J[self._owners, columns] * self.pathways
@@ -95,10 +95,10 @@ class Filtering:
         kappa = self.dynamics.cell.spreads(rates[: self.n_population], np.diff(self.system.axis_start))
         F, _, _ = respond(self.system, rates, np.zeros((rates.size, rates.size)))
         s = 2.0j * np.pi * self.frequency[:, None] / 1000.0
-        nu, slow = rates[columns], 1.0 / (1.0 + s * LASTING)
-        x = nu / (nu + PROPORTIONAL)
-        moved = (2.0 - x) * self.dynamics.root_pathways(self.frequency) + self.pathways * (x * slow - 2.0)
-        moved = moved * nu / (nu**2 + LEAST_RATE**2)
+        nu, slow = rates[columns], 1.0 / (1.0 + s * SETTLED)
+        x = nu / (nu + SATURATING)
+        moved = (1.0 - x) * self.dynamics.smoothed_pathways(self.frequency) + self.pathways * (x * slow - 1.0)
+        moved = 2.0 * moved * nu / (nu**2 + LEAST_RATE**2)
         return np.asarray(slope + F[self._owners] * kappa * moved, complex)
 
     def coupling(self, rates: FloatArray, J: FloatArray) -> ComplexArray:

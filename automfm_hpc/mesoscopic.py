@@ -148,7 +148,7 @@ def _follow_all(
         bad = respond_into(system, work)
         if bad >= 0:
             return bad
-        spread_factors(system, cells, work.F, inner, lasting, work.nu, memory.roots, forget, factor)
+        spread_factors(system, cells, work.F, inner, lasting, work.nu, memory.saturations, forget, factor)
         for i in range(nu.size):
             follow(cells, i, work.F[i] * factor[i], limit[i], h, nu, inner, forget)
             rate[k // held, i] += nu[i] / held
@@ -179,7 +179,7 @@ def _march(
         if bad >= 0:
             mark(events.broken, bad, k - settle, nu[bad], 1)
             return
-        spread_factors(system, cells, work.F, inner, lasting, work.nu, memory.roots, forget, factor)
+        spread_factors(system, cells, work.F, inner, lasting, work.nu, memory.saturations, forget, factor)
         for i in range(P):
             aim = follow(cells, i, work.F[i] * factor[i], limit[i], h, nu, inner, forget)
             if aim > limit[i]:

@@ -245,7 +245,7 @@ def _march_filtered(
         watch_domain(system, now.nu, k, events.outside)
         bad = respond_into(system, now)
         if own:
-            spread_factors(system, cells, now.F, inner, lasting, now.nu, memory.roots, forget, factor)
+            spread_factors(system, cells, now.F, inner, lasting, now.nu, memory.saturations, forget, factor)
             for i in range(P):
                 now.F[i] *= factor[i]
         if order == 2:

@@ -33,7 +33,7 @@ from automfm_hpc.filters import Filters, Memory, advance, filters_of, memory_of,
 from automfm_hpc.mesoscopic import FASTEST
 from automfm_hpc.response import Response, System, compiled, empty_response, respond_into
 from automfm_hpc.spikes import smooth
-from automfm_hpc.spread import heard_at_rest, spread_factor
+from automfm_hpc.spread import LONG, heard_at_rest, spread_factor
 
 FloatArray = NDArray[np.float64]
 STEP = 0.5  # ms
@@ -155,9 +155,9 @@ def fit_swing(system: System, dynamics: Dynamics, population: int, kinds: Sequen
 
     def course(p: FloatArray) -> FloatArray:
         draws = np.exp(np.append(0.0, p[OWN_NUMBERS + 2 * n :]))
-        return np.concatenate([course_of(one, rates[:, axes], roots[:, axes], numbers(p), bin_ms, draws[k])
+        return np.concatenate([course_of(one, rates[:, axes], saturations[:, axes], numbers(p), bin_ms, draws[k])
                                [-c.target.size :]
-                               for (rates, roots), c, k in zip(arriving, courses, kind_of, strict=True)])
+                               for (rates, saturations), c, k in zip(arriving, courses, kind_of, strict=True)])
 
     # Parameters: OWN_NUMBERS, kappa and lambda of the sources that are few, and by how much ln F of the draws of the
     # network under each further kind of input differs from that of those under the first.
@@ -267,30 +267,31 @@ def alone(system: System, i: int) -> System:
 
 def arriving_rates(system: System, dynamics: Dynamics, sent: FloatArray,
                    bin_ms: float) -> tuple[FloatArray, FloatArray]:
-    """Rates (Hz) of all axes behind synapses, and their roots, after each step: (n_step, n_axis) both."""
-    filters = filters_of(dynamics, system, STEP, roots=True)
+    """After each step what arrives behind synapses: rates (Hz) and saturations (`spread`), (n_step, n_axis) both."""
+    filters = filters_of(dynamics, system, STEP, saturations=True)
     held = round(bin_ms / STEP)
-    rates, roots = np.empty((2, len(sent) * held, system.axes.size))
-    _filter(filters, memory_of(filters, system, sent.mean(axis=0)), np.ascontiguousarray(sent), held, rates, roots)
-    return rates, roots
+    rates, saturations = np.empty((2, len(sent) * held, system.axes.size))
+    memory = memory_of(filters, system, sent.mean(axis=0))
+    _filter(filters, memory, np.ascontiguousarray(sent), held, rates, saturations)
+    return rates, saturations
 
 
 @compiled
 def _filter(filters: Filters, memory: Memory, sent: FloatArray, held: int, rates: FloatArray,
-            roots: FloatArray) -> None:
+            saturations: FloatArray) -> None:
     for k in range(rates.shape[0]):
         advance(filters, memory, sent[k // held], k)
         read(memory, rates[k])
-        roots[k] = memory.roots
+        saturations[k] = memory.saturations
 
 
-def course_of(one: System, rates: FloatArray, roots: FloatArray, numbers: Numbers, bin_ms: float,
+def course_of(one: System, rates: FloatArray, saturations: FloatArray, numbers: Numbers, bin_ms: float,
               draws: float = 1.0) -> FloatArray:
     """Rates (Hz) in bins of a population that is `alone`, whose sources arrive as given; run-up included.
 
     Parameters
     ----------
-    rates, roots : (n_step, n_axis) arrays
+    rates, saturations : (n_step, n_axis) arrays
         What `arriving_rates` gives, of its axes.
     draws : float
         A factor of F.
@@ -298,17 +299,17 @@ def course_of(one: System, rates: FloatArray, roots: FloatArray, numbers: Number
     table = {name: np.array([[getattr(numbers, name, 1.0)]]) for name in FIELDS}  # one knot, and no chance
     of_axes = {name: np.ascontiguousarray(getattr(numbers, name)[:, None]) for name in OF_AXES}
     cells, out = Cells(**table, **of_axes), np.empty(len(rates))
-    _follow(one, cells, np.ascontiguousarray(rates), np.ascontiguousarray(roots), heard_at_rest(rates.mean(axis=0)),
-            empty_response(one), draws, out)
+    rates, saturations = np.ascontiguousarray(rates), np.ascontiguousarray(saturations)
+    _follow(one, cells, rates, saturations, heard_at_rest(rates.mean(axis=0)), empty_response(one), draws, out)
     return np.asarray(out.reshape(-1, round(bin_ms / STEP)).mean(axis=1), float)
 
 
 @compiled
-def _follow(one: System, cells: Cells, rates: FloatArray, roots: FloatArray, lasting: FloatArray, work: Response,
+def _follow(one: System, cells: Cells, rates: FloatArray, saturations: FloatArray, lasting: FloatArray, work: Response,
             draws: float, out: FloatArray) -> None:
     n, nu = rates.shape[1], np.zeros(1)
     for a in range(n):
-        work.nu[a] = lasting[0, a]
+        work.nu[a] = lasting[LONG, a]
     respond_into(one, work)
     nu[0] = work.F[0]
     inner, forget = at_rest(nu), forgotten(STEP)
@@ -316,6 +317,6 @@ def _follow(one: System, cells: Cells, rates: FloatArray, roots: FloatArray, las
         for a in range(n):
             work.nu[a] = rates[k, a]
         respond_into(one, work)
-        factor = spread_factor(cells, 0, 0, n, work.F[0], inner[OWN, 0], lasting, work.nu, roots[k], forget)
+        factor = spread_factor(cells, 0, 0, n, work.F[0], inner[OWN, 0], lasting, work.nu, saturations[k], forget)
         follow(cells, 0, work.F[0] * factor * draws, FASTEST, STEP, nu, inner, forget)
         out[k] = nu[0]

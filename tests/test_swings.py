@@ -34,11 +34,12 @@ from automfm_hpc.spread import (
     CALM,
     MOST_EVEN,
     MOST_FELT,
-    PROPORTIONAL,
+    SATURATING,
+    SETTLED,
     SWINGS,
     evenness,
     heard_at_rest,
-    root_of,
+    saturation_of,
     spread_factor,
 )
 from automfm_hpc.swing_fit import FASTEST_SWING, PASSED, UNHEARD, Course, FittedSwing, Known, fastest_heard, fit_swing
@@ -114,35 +115,35 @@ def model(kappa: float, **numbers: float) -> MeanField:
     return MeanField(("A",), ("s",), (tf,), np.array([np.inf, np.inf]), 3.5, {}, synapse)
 
 
-def factor(kappa: float, rate: float, root: float, lasting: float, offset: float = 0.0, usual: float = 1.0,
+def factor(kappa: float, rate: float, saturation: float, lasting: float, offset: float = 0.0, usual: float = 1.0,
            F: float = 10.0) -> float:
     """f over F of cells whose own mean is 10 Hz; `usual`: mean of E."""
     return float(spread_factor(cells_of(response(kappa, offset=offset)), 0, 0, 1, F, 10.0,
-                               np.array([[lasting], [usual]]), np.array([rate]), np.array([root]), forgotten(1.0)))
+                               np.array([[lasting], [usual], [lasting]]), np.array([rate]), np.array([saturation]),
+                               forgotten(1.0)))
 
 
 def test_lasting_rates_are_those_of_the_transfer_function_and_volleys_inhibit_more():
-    rest = root_of(36.0)
+    rest = saturation_of(36.0)
     assert factor(0.4, 36.0, rest, 36.0) == factor(0.4, 36.0, rest, 36.0, offset=0.2) == pytest.approx(1.0)
     assert factor(0.4, 36.0, 0.5 * rest, 36.0) < factor(0.4, 36.0, 0.9 * rest, 36.0) < 1.0  # from fewer moments
-    assert factor(0.4, 60.0, root_of(60.0), 36.0) < 1.0 < factor(0.4, 20.0, root_of(20.0), 36.0)
+    assert factor(0.4, 60.0, saturation_of(60.0), 36.0) < 1.0 < factor(0.4, 20.0, saturation_of(20.0), 36.0)
     assert evenness(rest, 36.0, 36.0) == pytest.approx(1.0) and evenness(rest, 5.0, 36.0) == MOST_EVEN  # ends somewhere
     assert factor(0.0, 36.0, 3.0, 20.0) == 1.0
 
 
 def test_what_a_spread_counts_is_more_where_much_inhibition_arrives_and_little_is_fired():
-    rest, even = root_of(36.0), 0.25
+    rest, even = saturation_of(36.0), 0.25
     least = np.log(factor(0.4, 36.0, 0.5 * rest, 36.0))
     assert least == pytest.approx(0.4 * (even - 1.0), rel=1e-3)
     assert np.log(factor(0.4, 36.0, 0.5 * rest, 36.0, F=4.75)) == pytest.approx(2.0 * least, rel=1e-3)  # q = 0.5
-    more = 48.0 / (36.0 + PROPORTIONAL)  # of r^2 (z + nu_0)
-    wanted = 2.0 * 0.4 * (0.25 * (9.0 + PROPORTIONAL) / (36.0 + PROPORTIONAL) * more - 1.0)
+    wanted = 2.0 * 0.4 * (0.25 * ((9.0 + SATURATING) / (36.0 + SATURATING)) ** 2 - 1.0)  # y/Y = 4
     assert np.log(factor(0.4, 36.0, 0.5 * rest, 8.625)) == pytest.approx(wanted, rel=0.02)
     assert np.log(factor(0.4, 36.0, 0.5 * rest, 36.0, F=0.0)) == pytest.approx(MOST_FELT * least, rel=1e-3)
 
 
 def test_what_the_sampling_left_out_counts_where_a_source_swings():
-    rest = root_of(36.0)
+    rest = saturation_of(36.0)
     assert np.log(factor(0.4, 36.0, rest, 36.0, 0.2, SWINGS)) == pytest.approx(0.2, rel=1e-3)
     assert np.log(factor(0.4, 36.0, rest, 36.0, 0.2, 0.3)) == pytest.approx(0.2, rel=1e-3)
     assert np.log(factor(0.4, 36.0, rest, 36.0, 0.2, 0.5 * (SWINGS + CALM))) == pytest.approx(0.1, rel=1e-3)
@@ -151,25 +152,26 @@ def test_what_the_sampling_left_out_counts_where_a_source_swings():
     assert np.log(factor(0.0, 36.0, rest, 36.0, 0.2, 0.3)) == pytest.approx(0.2, rel=1e-3)  # without kappa, too
 
 
-def test_what_lasts_is_the_mean_over_a_tenth_of_a_second():
+def test_what_lasts_is_the_mean_over_a_tenth_of_a_second_and_spreads_settle_in_a_quarter_of_it():
     cells, lasting = cells_of(response(0.4)), heard_at_rest(np.array([10.0]))
-    for _ in range(round(LASTING)):
+    for _ in range(round(SETTLED)):
         spread_factor(cells, 0, 0, 1, 10.0, 10.0, lasting, np.array([30.0]), np.array([0.0]), forgotten(1.0))
-    assert lasting[0, 0] == pytest.approx(30.0 - 20.0 / np.e)
-    assert lasting[1, 0] == pytest.approx(1.0 / np.e, abs=1e-3)
+    assert lasting[:, 0] == pytest.approx([30.0 - 20.0 / np.e, np.exp(-SETTLED / LASTING),
+                                           30.0 - 20.0 * np.exp(-SETTLED / LASTING)], rel=1e-3)  # fmt: skip
 
 
-def test_the_spread_of_cells_that_differ_with_the_root_of_the_rate_is_what_the_equations_say():
+def test_the_spread_of_cells_whose_rates_saturate_is_what_the_equations_say():
     """10 000 cells of rates nu + d r(nu), d their own, behind an alpha synapse, in volleys; no noise of spikes."""
     rng, time, tau = np.random.default_rng(3), np.arange(2000.0), 10.0
     nu = 30.0 + 28.0 * np.cos(2.0 * np.pi * time / 40.0)
     kernel = (time[:200] + 0.5) * np.exp(-(time[:200] + 0.5) / tau)
-    mean, root = (np.convolve(x, kernel / kernel.sum())[: time.size] for x in (nu, np.array([root_of(v) for v in nu])))
-    d = rng.normal(0.0, 2.0, 10_000)
-    sent = mean[1000:] + d[:, None] * root[1000:]
-    squared = sent.var(axis=0) / sent.mean(axis=0) ** 2
-    even = np.array([evenness(r, y, nu.mean()) for r, y in zip(root[1000:], mean[1000:], strict=True)])
-    assert squared == pytest.approx(d.var() / (nu.mean() + PROPORTIONAL) * even, rel=0.02)
+    sent = (nu, np.array([saturation_of(v) for v in nu]))
+    mean, saturation = (np.convolve(x, kernel / kernel.sum())[1000 : time.size] for x in sent)
+    d = rng.normal(0.0, 30.0, 10_000)
+    heard = mean + d[:, None] * saturation
+    squared = heard.var(axis=0) / heard.mean(axis=0) ** 2
+    even = np.array([evenness(r, y, nu.mean()) for r, y in zip(saturation, mean, strict=True)])
+    assert squared == pytest.approx(d.var() / (nu.mean() + SATURATING) ** 2 * even, rel=0.03)
 
 
 def test_no_spread_is_a_spread_of_no_account():
