@@ -12,7 +12,7 @@ below which nothing adapts,
     f          = F(y) exp(sum_k w_k [kappa_k (E_k - 1) + lambda_k s_k]),    w_k = (y_k/Y_k)^(1/2) nu_100/F
     E_k        = [(z_k + nu_0) r_k/y_k]^2
 
-y_k being the rates of the sources behind delays and synapses, z_k and Y_k their means over the last 30 and 100 ms, r_k
+y_k being the rates of the sources behind delays and synapses, z_k and Y_k their means over the last 27 and 100 ms, r_k
 what nu/(nu + nu_0) of the sources' rates nu is behind the same delays and synapses, s_k 1 where a source swings and 0
 where it is calm, and nu_100 the population's own mean over the last 100 ms. Fixed points are those of F: nu = a = c = z
 = g = f, E = 1, s = 0.

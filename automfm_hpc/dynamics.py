@@ -32,7 +32,7 @@ FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
 POLES = {"alpha": 2, "exponential": 1, "delta": 0}
 _PATHWAYS, _CELL = ("axis", "weight", "delay", "tau_syn", "poles"), "cell_"  # names of arrays, and what begins them
-SMOOTHED = 1.75  # ms: rates of finite populations are averaged over it before r of `spread` is taken
+SMOOTHED = 2.0  # ms: rates of finite populations are averaged over it before r of `spread` is taken
 
 
 @dataclass(frozen=True, eq=False)

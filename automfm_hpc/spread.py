@@ -12,7 +12,7 @@ less and less beyond, as all saturate: what a cell sends is nu + d r(nu), r = nu
 96 Hz. Behind a synapse the squared relative spread over cells is then E times what it is where rates last. E is low in
 a volley, high between two, and lower the more the population swings. It moves as the recorded spread of the Golgi cells
 of the cerebellum does (R2 0.8 to 0.98 under constant, fluctuating and sinusoidal input), and half as far, which kappa
-makes up for. "Where rates last" is soon: z_k is a mean over 30 ms only. Cells of unlike rates adapt until they differ
+makes up for. "Where rates last" is soon: z_k is a mean over 27 ms only. Cells of unlike rates adapt until they differ
 as they do at the new rate, in the time that adaptation takes (tau/rho, 18 ms for Golgi cells). With 100 ms the spread
 followed an input of 5 Hz a quarter of a period late, and granule cells answered it by a fifth too little.
 
@@ -39,7 +39,7 @@ MOST_EVEN = 2.0  # of E: what was seen of it
 MOST_FELT = 3.0  # of what multiplies kappa
 SWINGS, CALM = 0.95, 0.99  # mean of E: from the one on a source is calm to some degree, from the other on entirely
 SATURATING = 96.0  # Hz: nu_0
-SETTLED = 30.0  # ms over which the rates of sources are averaged for z_k
+SETTLED = 27.0  # ms over which the rates of sources are averaged for z_k
 SOON, MEAN_E, LONG = range(3)  # rows of what `spread_factor` remembers of every axis: z, mean of E, mean over LASTING
 
 
