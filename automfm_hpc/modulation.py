@@ -98,8 +98,8 @@ def design(rate: float, slope: float, target: float, transmitted: ComplexArray, 
     crest = float(np.abs(unit.held()[1] - 1.0).max())
     effect = abs(slope) * rate * np.sqrt(0.5 * np.sum((shape * np.abs(transmitted)) ** 2))
     factor = DEEPEST / crest
-    if effect > 0:
-        factor = min(factor, swing * target / effect)
+    if effect * factor > swing * target:
+        factor = swing * target / effect
     return Multisine(frequency, shape * factor, phase, period)
 
 

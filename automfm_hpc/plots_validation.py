@@ -143,6 +143,8 @@ def draw_sinusoids(result: Mapping[str, Any]) -> Any:
             for panel, what in zip(panels[:, i], ("gain", "lag"), strict=True):
                 columns = (what, f"{what}_sem", f"{what}_mean_field")
                 values, bars, solved = (np.array([r[q] for r in rows]) for q in columns)
+                if what == "lag":  # 180 and -180 degrees are one: drawn where the network's is
+                    solved = values + (solved - values + 180.0) % 360.0 - 180.0
                 panel.errorbar(frequency, values, bars, fmt="o", ms=4, color=f"C{k}", label=f"network, {source}")
                 panel.plot(frequency, solved, "-", color=f"C{k}", label=f"mean field, {source}")
             panels[0, i].plot(frequency, [r["noise"] for r in rows], ":", color="0.5", label="network's noise")

@@ -152,7 +152,7 @@ def test_what_the_sampling_left_out_counts_where_a_source_swings():
     assert np.log(factor(0.0, 36.0, rest, 36.0, 0.2, 0.3)) == pytest.approx(0.2, rel=1e-3)  # without kappa, too
 
 
-def test_what_lasts_is_the_mean_over_a_tenth_of_a_second_and_spreads_settle_in_a_quarter_of_it():
+def test_what_lasts_is_the_mean_over_a_tenth_of_a_second_and_spreads_settle_sooner():
     cells, lasting = cells_of(response(0.4)), heard_at_rest(np.array([10.0]))
     for _ in range(round(SETTLED)):
         spread_factor(cells, 0, 0, 1, 10.0, 10.0, lasting, np.array([30.0]), np.array([0.0]), forgotten(1.0))
