@@ -462,3 +462,16 @@ def test_a_run_without_a_model_or_without_a_validation_says_what_to_do(tmp_path)
         run_validation(run, Serial(), print, ("constant",))
     with pytest.raises(AutomfmError, match=r"holds no validation.*automfm validate"):
         read_comparisons(run)
+
+
+def test_a_lag_of_the_mean_field_is_drawn_next_to_the_networks():
+    """180 and -180 degrees are one."""
+    from automfm_hpc.plots_validation import draw_sinusoids
+
+    row = {"gain": 1.0, "gain_sem": 0.1, "gain_mean_field": 1.1, "lag_sem": 1.0, "noise": 0.1}
+    protocols = [{"kind": "sine", "input": "s", "settings": {"frequency": f},
+                  "populations": {"A": row | {"lag": lag, "lag_mean_field": solved}}}
+                 for f, lag, solved in ((10.0, 20.0, 25.0), (30.0, 172.0, -176.0), (40.0, -170.0, 175.0))]  # fmt: skip
+    figure = draw_sinusoids({"protocols": protocols, "sizes": {"A": 10}})
+    solved = next(line for line in figure.axes[1].lines if line.get_label().startswith("mean field"))
+    assert solved.get_ydata() == pytest.approx([25.0, 184.0, -185.0])
