@@ -26,7 +26,7 @@ on how far below threshold it is, and the rate tells: cells that fire with a ten
 and have fired not long ago. So T_rise grows with a power l of mean over momentary rate, up to 6 ms, somewhat more than
 small changes show at any rate. With a T_rise that does not grow, Golgi cells begin the volleys of a strong wave 3 ms
 early (docs/dynamics.md). And a strong drive brings a membrane up sooner than a weak one: T_rise falls with the root of
-what f is above the mean. Without it Golgi cells are 2 to 3 ms late where the input steps up.
+what f is above the mean. Without it Golgi cells are 2 ms late where the input steps up.
 
 The pause. A cell that has just fired is out for p ms, and those that are out have fired p/2 ms ago, on average. Of a
 population whose cells are all ready more fire at once than would in the long run, and after that fewer: of those that
