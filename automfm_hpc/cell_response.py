@@ -3,19 +3,21 @@
 With f(t) what the present inputs would give in the long run, z the population's own recent rate, and q = LEAST_RATE,
 below which nothing adapts,
 
-    T/2 dm/dt  = ln(f + q) - m,    T/2 du/dt = m - u,    g = exp(u) - q
-    T          = T_rise max(1, (nu_100 + q)/(g + q))^l, at most LATEST, where ln(f + q) > u, else T_fall;
-                 of rises, too: times ((nu_100 + q)/(f + q))^(1/2) where f > nu_100
-    a          = [(g + q) exp((rho - 1) b tanh(x/b)) - q]_+,    x = ln((g + q)/(z + q)), with d for b where x < 0
+    D          = (f + q) ((G + q)/(z + q))^((rho - 1) alpha)
+    T/2 dm/dt  = ln D - m,    T/2 du/dt = m - u,    g = exp(u) - q
+    T          = T_rise max(1, (nu_100 + q)/(g + q))^l, at most LATE/nu_100 and LATEST, where ln D > u, else T_fall;
+                 of rises, too: times ((nu_100 + q)/D)^(1/2) where D > nu_100 + q
+    a          = [(g + q) exp((rho - 1) (b tanh(x/b) - beta ln((z + q)/(Z + q)))) - q]_+,
+                 x = ln((g + q)/(z + q)), with d for b where x < 0
     nu         = a (1 - p c)/(1 - p a)
-    tau dz/dt  = nu - z,    p/2 dc/dt = nu - c
+    tau dz/dt  = nu - z,    2 tau dZ/dt = nu - Z,    0.3 tau dG/dt = f - G,    p/2 dc/dt = nu - c
     f          = F(y) exp(sum_k w_k [kappa_k (E_k - 1) + lambda_k s_k]),    w_k = (y_k/Y_k)^(1/2) nu_100/F
     E_k        = [(z_k + nu_0) r_k/y_k]^2
 
 y_k being the rates of the sources behind delays and synapses, z_k and Y_k their means over the last 27 and 100 ms, r_k
 what nu/(nu + nu_0) of the sources' rates nu is behind the same delays and synapses, s_k 1 where a source swings and 0
-where it is calm, and nu_100 the population's own mean over the last 100 ms. Fixed points are those of F: nu = a = c = z
-= g = f, E = 1, s = 0.
+where it is calm, and nu_100 the population's own mean over the last 100 ms; alpha = 0.4, beta = 0.3. Fixed points are
+those of F: nu = a = c = z = Z = G = g = f, E = 1, s_k = 0.
 
 The lag. Near silence a membrane follows its input late, and cells fire with an exponential of what it has reached: so
 the lag is one of ln f, and volleys come late and sharp; of f itself they would come late and blunt. A membrane that has
@@ -23,8 +25,8 @@ to come up to threshold is late, one that is pushed below it silences the cell a
 of their own. What cells near silence show is late rather than weak (the phase of GrC at 3 Hz falls by 43 degrees at
 27 Hz where the amplitude has not fallen at all), hence two low-passes and not one. How late a membrane comes up depends
 on how far below threshold it is, and the rate tells: cells that fire with a tenth of their mean have been inhibited,
-and have fired not long ago. So T_rise grows with a power l of mean over momentary rate, up to 6 ms, somewhat more than
-small changes show at any rate. With a T_rise that does not grow, Golgi cells begin the volleys of a strong wave 3 ms
+and have fired not long ago. So T_rise grows with a power l of mean over momentary rate, up to an eighth of a mean
+interval, or 10 ms. With a T_rise that does not grow, Golgi cells begin the volleys of a strong wave 3 ms
 early (docs/dynamics.md). And a strong drive brings a membrane up sooner than a weak one: T_rise falls with the root of
 what f is above the mean. Without it Golgi cells are 2 ms late where the input steps up.
 
@@ -35,15 +37,25 @@ many spikes more that is, is what renewal theory says of cells with this dead ti
 sharp, and ends itself.
 
 Adaptation. A small sudden change of f shows rho-fold and decays to its own size as z follows: spike-triggered currents
-answer the rate of the recent past, not the present one. Around a rate the response is
-
-    H(s) = rho (1 + s tau) / [(rho + s tau)(1 + s T/2)^2] (1 + s p/2) / [1 + (1 - p nu) s p/2],    s = 2 pi i f,
-
-with T the mean of both lags, rho > 1 adapts, rho = 1 does not, rho < 1 facilitates. A large change shows at most
+answer the rate of the recent past, not the present one. A large sudden change shows at most
 exp((rho - 1) b)-fold, or falls at most by exp((rho - 1) d): a cell that has been silent has no more to give than its
 currents have let go, and each fires once or twice in a volley, whatever drives it. A power of the ratio that knew no
 bound, or a logarithm, made Golgi cells answer all that goes on beside a wave 10 to 40 % too much; with one bound for
 rises and falls they followed their own rhythm 5 % too little and its overtones 20 % too much (docs/dynamics.md).
+
+What goes on for longer than a wave knows no such bound. In waves b and d are reached all the time, so that z, the
+currents, hardly moved a volley: Golgi cells of such equations answered an input of 10 Hz beside their rhythm a tenth
+too little, and one of 5 Hz 9 degrees late. Currents also act, as they do in a cell, on what drives it: f counts
+(G/z)^((rho - 1) alpha)-fold. G is what f has asked for of late, averaged for less long than z, so that a sudden change
+is answered once, and z = G where rates last. By how much z is above its own longer mean Z takes away from the rate once
+more. The times of G and Z are parts and multiples of tau: populations whose tau is a few ms have nothing slow.
+
+Around a rate the response is, with A = (rho - 1) alpha, B = (rho - 1) beta, T the mean of both lags, s = 2 pi i f,
+
+    H(s) = P L rho [1 + A/(1 + 0.3 s tau)] / {1 + P [(L rho A + rho - 1 + B)/(1 + s tau) - B/(1 + 2 s tau)]},
+    L    = 1/(1 + s T/2)^2,    P = (1 + s p/2)/[1 + (1 - p nu) s p/2]:
+
+rho-fold at once and 1 in the long run; rho > 1 adapts, rho = 1 does not, rho < 1 facilitates.
 
 The spread of what the cells of each source send, E_k, w_k and lambda_k: `spread`.
 
@@ -174,9 +186,9 @@ class CellResponse:
         Of swings that rise as much as they fall, to first order in the difference of both lags.
         """
         pause = self._at(rates, self.pause)
-        ready = 1.0 - np.array([out_of(p, rate) for p, rate in zip(pause, rates, strict=True)])
-        s = 2.0j * np.pi * np.asarray(frequency, float)[:, None] * AGE * pause / 1000.0
-        return shape_of(frequency, *self.at(rates)[:3]) * (1.0 + s) / (1.0 + s * ready)
+        lag, rho, slow, _ = self.at(rates)
+        out = np.array([out_of(p, rate) for p, rate in zip(pause, rates, strict=True)])
+        return shape_of(frequency, lag, rho, slow, pause, out)
 
     def spreads(self, rates: FloatArray, axes: NDArray[np.int64]) -> FloatArray:
         """kappa of every axis at rates (n_population,) in Hz, (n_axis,), of `axes` (n_population,) axes each."""
@@ -210,24 +222,35 @@ class CellResponse:
 LEAST_RATE = 0.5  # Hz: q, so that an answer to silence stays finite
 CORNER = 1.5 * 2.0 * np.pi / 1000.0  # of both low-passes of the chance, times the rate in Hz: 1/ms
 LEAST_CHANCE = 1e-6  # Hz: cells that fire less do so by the chance of this rate
-LAW = 7  # of the equations above; before, E lasted for 100 ms, and a strong drive was followed as late as a weak one
+LAW = 8  # of the equations above; before, all that adaptation does was bounded
 BOUND = 1.0  # of b where nothing is known
 UNTOLD = {"bound": BOUND, "depth": BOUND, "lateness": 0.0, "pause": 0.0}  # what small changes do not tell
-LATEST = 6.0  # ms: of T where it grows
+LATE, LATEST = 0.12, 10.0  # of T where it grows: at most that part of a mean interval, and ms
+DRIVEN, LASTED = 0.4, 0.3  # alpha and beta: what currents do to the drive, and what lasts of them
+ASKED, LONGER = 0.3, 2.0  # time constants of G and Z over tau
 SOONER = 0.5  # power of mean rate over f with which rises come sooner
 AGE = 0.5  # of the pause: how long ago those that are out have fired, on average
 MOST_OUT = 0.9  # of all cells: at most so many count as out, and rates that last stay those of F whatever they are
-RECENT, FIRST, SECOND, OWN, TARGET, OUT = range(6)  # rows that `follow` remembers: z, m, u, LASTING mean, ln(f + q), c
+# Rows that `follow` remembers: z, m, u, LASTING mean, what m follows, c, G, Z.
+RECENT, FIRST, SECOND, OWN, TARGET, OUT, WANTED, LONG_PAST = range(8)
 FIELDS = ("knots", "lag", "adaptation", "slow", "irregularity", "rising", "bound", "depth", "lateness", "pause")
 MAY_BE_0 = ("lateness", "pause")
 OF_AXES = ("spread", "offset")
 
 
-def shape_of(frequency: FloatArray, lag: Any, adaptation: Any, slow: Any) -> ComplexArray:
-    """H at frequencies (n_frequency,) in Hz; the numbers (n,) or scalars: (n_frequency, n)."""
+def shape_of(frequency: FloatArray, lag: Any, adaptation: Any, slow: Any, pause: Any = 0.0,
+             out: Any = 0.0) -> ComplexArray:
+    """H at frequencies (n_frequency,) in Hz; the numbers (n,) or scalars: (n_frequency, n).
+
+    `out` is the part of the cells that is out, for `pause` ms each.
+    """
     s = 2.0j * np.pi * np.asarray(frequency, float)[:, None] / 1000.0
-    rho, slowly = np.atleast_1d(adaptation), s * np.atleast_1d(slow)
-    return np.asarray(rho * (1.0 + slowly) / ((rho + slowly) * (1.0 + 0.5 * s * np.atleast_1d(lag)) ** 2), complex)
+    rho, tau = np.atleast_1d(adaptation), s * np.atleast_1d(slow)
+    lagged, waits = 1.0 / (1.0 + 0.5 * s * np.atleast_1d(lag)) ** 2, s * AGE * np.atleast_1d(pause)
+    ready = (1.0 + waits) / (1.0 + (1.0 - np.atleast_1d(out)) * waits)
+    driven, lasted = (rho - 1.0) * DRIVEN, (rho - 1.0) * LASTED
+    currents = (rho * lagged * driven + rho - 1.0 + lasted) / (1.0 + tau) - lasted / (1.0 + LONGER * tau)
+    return np.asarray(ready * rho * lagged * (1.0 + driven / (1.0 + ASKED * tau)) / (1.0 + ready * currents), complex)
 
 
 class Cells(NamedTuple):
@@ -286,20 +309,23 @@ def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, i
            forget: float) -> float:
     """Move population i by one step h (ms) towards f; return its rate before it is clipped.
 
-    `nu` (n_population,) are rates (Hz), `inner` (6, n_population) what `at_rest` makes, `forget` is
+    `nu` (n_population,) are rates (Hz), `inner` (8, n_population) what `at_rest` makes, `forget` is
     `forgotten` in a step.
     """
     z, own, before = inner[RECENT, i], inner[OWN, i], nu[i]
     at = place(c.knots[i], own)
     rho, slow = between(c.adaptation[i], at), between(c.slow[i], at)
+    inner[WANTED, i] += (max(f, 0.0) - inner[WANTED, i]) * (1.0 - np.exp(-h / (ASKED * slow)))
+    more = DRIVEN * np.log((inner[WANTED, i] + LEAST_RATE) / (z + LEAST_RATE))
     # Taking the target's new value for the whole step would be early by half of it: a fit would make up for that with a
     # lag, and other steps would not.
-    target = np.log(max(f, 0.0) + LEAST_RATE)
+    target = np.log(max(f, 0.0) + LEAST_RATE) + (rho - 1.0) * more
     if target > inner[SECOND, i]:
         lag, usual = between(c.rising[i], at), np.log(own + LEAST_RATE)
         below, over = usual - inner[SECOND, i], target - usual
         if below > 0.0:
-            lag = min(lag * np.exp(between(c.lateness[i], at) * below), max(lag, LATEST))
+            latest = min(1000.0 * LATE / max(own, LEAST_RATE), LATEST)
+            lag = min(lag * np.exp(between(c.lateness[i], at) * below), max(lag, latest))
         if over > 0.0:
             lag *= np.exp(-SOONER * over)
     else:
@@ -311,13 +337,15 @@ def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, i
     inner[TARGET, i], inner[SECOND, i] = target, u
     above = u - np.log(z + LEAST_RATE)
     bound = between(c.bound[i], at) if above > 0.0 else between(c.depth[i], at)
-    aim = np.exp(u + (rho - 1.0) * bound * np.tanh(above / bound)) - LEAST_RATE
+    less = LASTED * np.log((z + LEAST_RATE) / (inner[LONG_PAST, i] + LEAST_RATE))
+    aim = np.exp(u + (rho - 1.0) * (bound * np.tanh(above / bound) - less)) - LEAST_RATE
     pause = between(c.pause[i], at)
     if pause > 0.0:
         aim *= (1.0 - out_of(pause, inner[OUT, i])) / (1.0 - out_of(pause, max(aim, 0.0)))
     nu[i] = min(max(aim, 0.0), limit)
     mean = 0.5 * (before + nu[i])
     inner[RECENT, i] += (mean - z) * slowly
+    inner[LONG_PAST, i] += (mean - inner[LONG_PAST, i]) * (1.0 - np.exp(-h / (LONGER * slow)))
     inner[OWN, i] += (mean - own) * forget
     if pause > 0.0:
         inner[OUT, i] += (nu[i] - inner[OUT, i]) * (1.0 - np.exp(-h / (AGE * pause)))
@@ -327,8 +355,9 @@ def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, i
 @compiled
 def at_rest(nu: FloatArray) -> FloatArray:
     """`inner` of `follow` for populations that have fired at the rates nu (n_population,) in Hz for long."""
-    inner = np.empty((6, nu.size))
-    inner[RECENT], inner[OWN], inner[OUT] = nu, nu, nu
+    inner = np.empty((8, nu.size))
+    for row in (RECENT, OWN, OUT, WANTED, LONG_PAST):
+        inner[row] = nu
     inner[FIRST] = np.log(nu + LEAST_RATE)
     inner[SECOND], inner[TARGET] = inner[FIRST], inner[FIRST]
     return inner

@@ -2,7 +2,7 @@
 
 At a working point the response to source s, divided by that of its synapses and by dF/dnu_s, is modelled as
 
-    A_s H(f),    H(f) = rho (1 + s tau) / [(1 + s tau)(1 + s T/2)^2 + rho - 1],    s = 2 pi i f,
+    A_s H,    H as in `cell_response.shape_of` without a pause,
 
 with one rho, tau, T for all sources: excitation and inhibition pass the same cell. The gains A_s should be 1; they are
 fitted, because a slope of the transfer function that is a few percent wrong must not bend the dynamics, held near 1,

@@ -44,7 +44,7 @@ PRIOR_RHO, PRIOR_LAG = 0.3, 0.5  # standard deviations; the latter of ln T
 PRIOR_BOUND, BOUNDS = 0.5, (0.1, 5.0)
 PRIOR_LATE, LATES = 1.0, (0.0, 2.0)  # of 0, as of the pause: where nothing tells of them there are none
 PRIOR_PAUSE, PAUSES = 3.0, (0.0, 20.0)  # ms
-SOME = 0.5, 1.0  # lateness, and pause (ms), of fits that begin elsewhere
+SOME = 0.5  # lateness of fits that begin elsewhere
 OWN_NUMBERS = 8  # of a population, beside kappa of its sources
 PRIOR_SPREAD, MOST_SPREAD = 1.0, 3.0
 PRIOR_OFFSET, MOST_OFFSET = 0.3, 1.0
@@ -206,8 +206,8 @@ def _own(lag: float, rho: float, slow: float, lateness: float, pause: float) -> 
 
 def _starts() -> Iterator[FloatArray]:
     """OWN_NUMBERS of a fit to begin with."""
-    for rho, lag, slow in product((1.0, 1.5, 2.5, 4.0), (0.3, 1.5, 5.0), (5.0, 15.0, 50.0)):
-        yield _own(lag, rho, slow, *SOME)
+    for rho, lag, slow, pause in product((0.8, 1.0, 1.5, 2.5, 4.0), (0.3, 1.5, 5.0), (5.0, 15.0, 50.0), (1.0, 6.0)):
+        yield _own(lag, rho, slow, SOME, pause)
 
 
 def _judge(kinds: Sequence[Sequence[Course]], fastest: float, bin_ms: float) -> Callable[[FloatArray], FloatArray]:

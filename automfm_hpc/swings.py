@@ -33,7 +33,7 @@ from automfm_hpc.spikes import Spikes, activity
 from automfm_hpc.trains import Clock, passed_by
 
 FloatArray = NDArray[np.float64]
-CELLS = 512  # of each population and trial
+CELLS = 1024  # of each population and trial
 RARE, UNEVEN, MOST = 12.0, 0.75, 4.0  # slower (Hz) and more uneven populations get more cells, up to so many times
 RUN_UP = 300.0  # ms before the window; longer where the plan's transient is
 

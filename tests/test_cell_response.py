@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import solve_ivp
 from scipy.signal import welch
 
 from automfm_hpc.cell_response import (
-    LATEST,
+    ASKED,
+    DRIVEN,
     OUT,
     OWN,
     CellResponse,
@@ -71,12 +73,12 @@ def spikes(cells, rate, N, h, seed):
 @settings(max_examples=20, deadline=None)
 @given(lag=st.floats(0.2, 5.0), rho=st.floats(0.5, 4.0), slow=st.floats(20.0, 200.0), frequency=st.floats(1.0, 60.0))
 def test_small_modulations_pass_with_the_closed_form(lag, rho, slow, frequency):
-    h, periods = 0.05, 4 + int(frequency)
+    h, periods = 0.05, 4 + int(4.0 * frequency)
     window = 1000.0 * (periods - 2) / frequency, 1000.0 * periods / frequency
     measured, _ = small(cells_of(response(lag, rho, slow)), frequency, 1.0, h, window)
     # The rate of a step's end follows the input of its beginning; all transients have died.
     expected = shape_of(np.array([frequency]), lag, rho, slow)[0, 0]
-    settled = np.exp(-(window[0] + h) * min(rho, 1.0) / slow)
+    settled = np.exp(-0.4 * (window[0] + h) / slow)  # no mode is slower
     assert abs(measured - expected) < 0.02 * abs(expected) + settled + 2e-3, (measured, expected)
 
 
@@ -115,9 +117,47 @@ def test_a_large_step_is_answered_by_a_power_of_its_ratio_up_to_bounds_of_rises_
 
 
 def test_an_answer_out_of_silence_stays_below_the_bound():
-    out = course(cells_of(response(0.2, 3.0, 60.0, bound=0.4)), np.full(100, 20.0), 0.1, 0.0)
-    assert out.max() == pytest.approx(20.5 * np.exp(2.0 * 0.4) - 0.5, rel=0.03)
-    assert out.max() <= at_once(20.0, 0.0, 3.0, 0.4)
+    """Beside it are only the currents that are not there yet, G being 1/ASKED of z at most."""
+    out = course(cells_of(response(0.2, 3.0, 60.0, bound=0.4)), np.full(1000, 20.0), 0.1, 0.0)
+    assert at_once(20.0, 0.0, 3.0, 0.4) < out.max() <= at_once(20.0, 0.0, 3.0, 0.4) * ASKED ** (-2.0 * DRIVEN)
+
+
+def written(t, state, drive, c):
+    """The equations as `cell_response` writes them, of logarithms m and u and of z, G, Z, c and the mean."""
+    m, u, z, G, Z, out, mean = state
+    f, g, q = drive(t), np.exp(u) - 0.5, 0.5
+    D = (f + q) * ((G + q) / (z + q)) ** ((c["rho"] - 1.0) * 0.4)
+    T = c["lag"]
+    if np.log(D) > u:
+        late = c["rising"] * max(1.0, (mean + q) / (g + q)) ** c["lateness"]
+        T = min(late, max(c["rising"], min(120.0 / mean, 10.0))) * min(1.0, ((mean + q) / D) ** 0.5)
+    x = np.log((g + q) / (z + q))
+    b = c["bound"] if x > 0 else c["depth"]
+    a = max((g + q) * np.exp((c["rho"] - 1.0) * (b * np.tanh(x / b) - 0.3 * np.log((z + q) / (Z + q)))) - q, 0.0)
+    nu = a * (1.0 - min(c["pause"] * out / 1e3, 0.9)) / (1.0 - min(c["pause"] * a / 1e3, 0.9))
+    tau = c["slow"]
+    return [2.0 * (np.log(D) - m) / T, 2.0 * (m - u) / T, (nu - z) / tau, (f - G) / (0.3 * tau), (nu - Z) / (2.0 * tau),
+            (nu - out) / (0.5 * c["pause"]), (nu - mean) / 100.0], nu  # fmt: skip
+
+
+@pytest.mark.parametrize("rho", [0.7, 1.5, 3.0])
+def test_a_strong_wave_is_followed_as_the_equations_are_written(rho):
+    """Against an integrator of scipy: a wave of 30 Hz from 4 to 96 Hz that grows and shrinks five times a second."""
+    c = {"lag": 0.4, "rho": rho, "slow": 45.0, "rising": 1.0, "bound": 0.3, "depth": 1.0, "lateness": 1.5, "pause": 4.0}
+
+    def drive(t):
+        slowly = np.sin(2.0 * np.pi * t / 200.0)
+        return 40.0 * (1.0 + 0.2 * slowly) * np.exp((1.2 + 0.2 * slowly) * np.sin(2.0 * np.pi * t / 33.0) - 0.4)
+
+    f0, h, end = drive(0.0), 0.02, 600.0
+    start = [np.log(f0 + 0.5)] * 2 + [f0] * 5
+    exact = solve_ivp(lambda t, y: written(t, y, drive, c)[0], (0.0, end), start, rtol=1e-7, atol=1e-8, max_step=0.2,
+                      t_eval=np.arange(1.0, end, 1.0))
+    nu = np.array([written(t, y, drive, c)[1] for t, y in zip(exact.t, exact.y.T, strict=True)])
+    t = (np.arange(round(end / h)) + 1.0) * h
+    found = course(cells_of(response(cv=1.0, **c)), drive(t), h, f0)[np.round(exact.t / h).astype(int) - 1]
+    assert nu.max() > 2.0 * nu.mean()
+    assert np.abs(found - nu).max() < 0.02 * nu.max()
 
 
 def test_rates_stay_between_silence_and_the_limit():
@@ -158,9 +198,9 @@ def test_small_sinusoids_see_the_mean_of_both_lags(frequency):
 
 
 @pytest.mark.parametrize(("start", "lateness", "lag"), [(8.0, 1.0, 0.494), (0.55, 1.0, 4.0), (0.55, 0.5, 1.265),
-                                                        (0.0, 2.0, LATEST)])  # fmt: skip
+                                                        (0.0, 2.0, 10.0)])  # fmt: skip
 def test_rises_out_of_silence_are_as_late_as_the_rate_is_low(start, lateness, lag):
-    """T grows with a power of mean over momentary rate, 10.5 over 1.05 of q + g, until LATEST."""
+    """T grows with a power of mean over momentary rate, 10.5 over 1.05 of q + g, until 10 ms."""
     cells, h = cells_of(response(0.2, 1.0, rising=0.4, lateness=lateness)), lag / 2000.0
     nu, inner = np.array([start]), at_rest(np.array([start]))
     inner[OWN] = 10.0
@@ -202,7 +242,7 @@ def test_small_sinusoids_see_the_pause(frequency):
     expected = cells.response(np.array([frequency]), np.array([50.0]))[0, 0]
     assert measured == pytest.approx(expected, rel=0.02)
     bare = response(0.5, 1.5, 40.0).response(np.array([frequency]), np.array([50.0]))[0, 0]
-    assert abs(expected) > (1.05 if frequency > 20.0 else 1.0) * abs(bare)
+    assert abs(expected) > (1.05 if frequency > 20.0 else 0.99) * abs(bare)
 
 
 def test_a_drive_that_would_have_all_cells_out_stays_finite_and_lasting_rates_are_those_of_f():
@@ -218,9 +258,9 @@ def test_numbers_hold_for_a_wave_and_follow_the_mean_of_the_last_100_ms():
     short = course(cells_of(two), np.concatenate([np.full(round(5.0 / h), 40.0)]), h, 10.0)
     assert short[round(1.0 / h)] == pytest.approx(40.0, rel=0.03)  # still rho = 1 of a slow population
     known = two.at(np.array([40.0]))[1, 0]
-    jump = np.concatenate([np.full(round(2000.0 / h), 40.0), np.full(round(3.0 / h), 44.0)])
+    jump = np.concatenate([np.full(round(9000.0 / h), 40.0), np.full(round(3.0 / h), 44.0)])
     long = course(cells_of(two), jump, h, 10.0)
-    assert long[round(2001.0 / h)] == pytest.approx(at_once(44.0, 40.0, known, 1.0), rel=0.01)
+    assert long[round(9001.0 / h)] == pytest.approx(at_once(44.0, 40.0, known, 1.0), rel=0.01)
 
 
 @pytest.mark.parametrize("cv", [1.0, 0.7, 0.5])
@@ -306,8 +346,8 @@ def test_numbers_of_other_equations_are_refused():
     kept = response(0.5, rising=2.0).to_arrays()
     again = CellResponse.from_arrays(kept)
     assert (again.lag, again.rising, again.mean_lag) == (0.5, 2.0, 1.25)
-    for law in ({"law": np.array([1])}, {"law": np.array([5])}, {"law": np.array([8])}):
-        with pytest.raises(MeanFieldError, match=r"version [158], .*automfm fit RUN"):
+    for law in ({"law": np.array([1])}, {"law": np.array([5])}, {"law": np.array([9])}):
+        with pytest.raises(MeanFieldError, match=r"version [159], .*automfm fit RUN"):
             CellResponse.from_arrays(kept | law)
     del kept["law"]  # models saved before there was a number
     with pytest.raises(MeanFieldError, match="version 1"):
