@@ -23,6 +23,7 @@ from automfm_hpc.cli_queries import (
 )
 from automfm_hpc.console import catalog, log, logger, say, speaks, the_pool
 from automfm_hpc.errors import AutomfmError, PlanError, UsageError
+from automfm_hpc.interruption import listen
 from automfm_hpc.run_folder import Run, on_root
 
 # --- running --------------------------------------------------------------------------------------
@@ -30,6 +31,7 @@ from automfm_hpc.run_folder import Run, on_root
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 1 expected failure, 2 wrong usage."""
+    listen()
     try:
         arguments = build_parser().parse_args(argv)
         if arguments.verb is None:

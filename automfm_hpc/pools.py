@@ -28,6 +28,7 @@ from typing import Any, Protocol, Self, TypeVar
 import numpy as np
 
 from automfm_hpc.errors import AutomfmError, LauncherError, UsageError, suggest
+from automfm_hpc.interruption import heed
 from automfm_hpc.launchers import launcher, refuse, scrub_launcher_environment
 from automfm_hpc.progress import Report
 from automfm_hpc.threads import limit_threads
@@ -130,6 +131,7 @@ def map_tasks(
             tally.finish()
             done += 1
             tell()
+            heed()
         pool.barrier(waiting=tell)
         tell()
     return done

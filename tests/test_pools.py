@@ -46,6 +46,33 @@ def test_expected_failures_go_to_on_failure_and_bugs_do_not():
         map_tasks(Serial(), fails, range(5), lambda t, r: done.append(t))
 
 
+LOST = """
+import os, signal
+from automfm_hpc.interruption import listen
+from automfm_hpc.pools import Serial, map_tasks
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        sum(range(10))
+def task(number):
+    if number == 1:
+        Finalized()
+    return number
+listen()
+try:
+    map_tasks(Serial(), task, range(4), lambda t, r: print(t))
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_a_signal_that_a_finalizer_swallows_is_not_lost():
+    """Python prints and drops what a finalizer raises, KeyboardInterrupt, too."""
+    found = subprocess.run([sys.executable, "-c", LOST], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "Exception ignored" in found.stderr and "KeyboardInterrupt" in found.stderr
+    assert found.stdout.split() == ["0", "1", "interrupted"]
+
+
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
 def test_dask_runs_where_the_pool_says(scheduler):
     dask = pytest.importorskip("dask")
