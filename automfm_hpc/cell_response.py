@@ -14,7 +14,7 @@ below which nothing adapts,
     f          = F(y) exp(sum_k w_k [kappa_k (E_k - 1) + lambda_k s_k]),    w_k = (y_k/Y_k)^(1/2) nu_100/F
     E_k        = [(z_k + nu_0) r_k/y_k]^2
 
-y_k being the rates of the sources behind delays and synapses, z_k and Y_k their means over the last 27 and 100 ms, r_k
+y_k being the rates of the sources behind delays and synapses, z_k and Y_k their means over the last 20 and 100 ms, r_k
 what nu/(nu + nu_0) of the sources' rates nu is behind the same delays and synapses, s_k 1 where a source swings and 0
 where it is calm, and nu_100 the population's own mean over the last 100 ms; alpha = 0.4, beta = 0.3. Fixed points are
 those of F: nu = a = c = z = Z = G = g = f, E = 1, s_k = 0.
@@ -222,7 +222,7 @@ class CellResponse:
 LEAST_RATE = 0.5  # Hz: q, so that an answer to silence stays finite
 CORNER = 1.5 * 2.0 * np.pi / 1000.0  # of both low-passes of the chance, times the rate in Hz: 1/ms
 LEAST_CHANCE = 1e-6  # Hz: cells that fire less do so by the chance of this rate
-LAW = 8  # of the equations above; before, all that adaptation does was bounded
+LAW = 9  # of the equations above; before, the spread settled within 27 ms
 BOUND = 1.0  # of b where nothing is known
 UNTOLD = {"bound": BOUND, "depth": BOUND, "lateness": 0.0, "pause": 0.0}  # what small changes do not tell
 LATE, LATEST = 0.12, 10.0  # of T where it grows: at most that part of a mean interval, and ms
@@ -293,9 +293,15 @@ def between(row: FloatArray, at: tuple[int, int, float]) -> float:
 
 
 @compiled
+def replaced(h: float, tau: float) -> float:
+    """Part that a step h replaces of a mean over tau, both in ms."""
+    return 1.0 - np.exp(-h / tau)
+
+
+@compiled
 def forgotten(h: float) -> float:
     """Part that a step h (ms) replaces of a mean over LASTING."""
-    return 1.0 - np.exp(-h / LASTING)
+    return replaced(h, LASTING)
 
 
 @compiled
@@ -315,8 +321,9 @@ def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, i
     z, own, before = inner[RECENT, i], inner[OWN, i], nu[i]
     at = place(c.knots[i], own)
     rho, slow = between(c.adaptation[i], at), between(c.slow[i], at)
-    inner[WANTED, i] += (max(f, 0.0) - inner[WANTED, i]) * (1.0 - np.exp(-h / (ASKED * slow)))
-    more = DRIVEN * np.log((inner[WANTED, i] + LEAST_RATE) / (z + LEAST_RATE))
+    recent = np.log(z + LEAST_RATE)
+    inner[WANTED, i] += (max(f, 0.0) - inner[WANTED, i]) * replaced(h, ASKED * slow)
+    more = DRIVEN * (np.log(inner[WANTED, i] + LEAST_RATE) - recent)
     # Taking the target's new value for the whole step would be early by half of it: a fit would make up for that with a
     # lag, and other steps would not.
     target = np.log(max(f, 0.0) + LEAST_RATE) + (rho - 1.0) * more
@@ -330,25 +337,25 @@ def follow(c: Cells, i: int, f: float, limit: float, h: float, nu: FloatArray, i
             lag *= np.exp(-SOONER * over)
     else:
         lag = between(c.lag[i], at)
-    steps, slowly = 2.0 * h / lag, 1.0 - np.exp(-h / slow)
+    steps = 2.0 * h / lag
     left = np.exp(-steps)
     inner[FIRST, i], u = two_low_passes(target, inner[TARGET, i], inner[FIRST, i], inner[SECOND, i], left, steps * left,
                                         1.0 / steps)
     inner[TARGET, i], inner[SECOND, i] = target, u
-    above = u - np.log(z + LEAST_RATE)
+    above = u - recent
     bound = between(c.bound[i], at) if above > 0.0 else between(c.depth[i], at)
-    less = LASTED * np.log((z + LEAST_RATE) / (inner[LONG_PAST, i] + LEAST_RATE))
+    less = LASTED * (recent - np.log(inner[LONG_PAST, i] + LEAST_RATE))
     aim = np.exp(u + (rho - 1.0) * (bound * np.tanh(above / bound) - less)) - LEAST_RATE
     pause = between(c.pause[i], at)
     if pause > 0.0:
         aim *= (1.0 - out_of(pause, inner[OUT, i])) / (1.0 - out_of(pause, max(aim, 0.0)))
     nu[i] = min(max(aim, 0.0), limit)
     mean = 0.5 * (before + nu[i])
-    inner[RECENT, i] += (mean - z) * slowly
-    inner[LONG_PAST, i] += (mean - inner[LONG_PAST, i]) * (1.0 - np.exp(-h / (LONGER * slow)))
+    inner[RECENT, i] += (mean - z) * replaced(h, slow)
+    inner[LONG_PAST, i] += (mean - inner[LONG_PAST, i]) * replaced(h, LONGER * slow)
     inner[OWN, i] += (mean - own) * forget
     if pause > 0.0:
-        inner[OUT, i] += (nu[i] - inner[OUT, i]) * (1.0 - np.exp(-h / (AGE * pause)))
+        inner[OUT, i] += (nu[i] - inner[OUT, i]) * replaced(h, AGE * pause)
     return aim
 
 

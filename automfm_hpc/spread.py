@@ -12,9 +12,9 @@ less and less beyond, as all saturate: what a cell sends is nu + d r(nu), r = nu
 96 Hz. Behind a synapse the squared relative spread over cells is then E times what it is where rates last. E is low in
 a volley, high between two, and lower the more the population swings. It moves as the recorded spread of the Golgi cells
 of the cerebellum does (R2 0.74 to 0.96 under constant and fluctuating input), and half as far, which kappa makes up
-for. "Where rates last" is soon: z_k is a mean over 27 ms only. Cells of unlike rates adapt until they differ
-as they do at the new rate, in the time that adaptation takes (tau/rho, 18 ms for Golgi cells). With 100 ms the spread
-followed an input of 5 Hz 40 degrees too late, and granule cells answered it by a fifth too little.
+for. "Where rates last" is soon: z_k is a mean over 20 ms only. Cells of unlike rates adapt until they differ
+as they do at the new rate, in the time that adaptation takes (tau/rho, 17 ms for Golgi cells). With 100 ms the spread
+followed an input of 5 Hz 40 degrees too late, and granule cells answered it by a fifth too little; with 27 by 4 %.
 
 ln of what isolated granule cells do over F follows the spread (R2 0.7 to 0.9 but at the lowest drive;
 `benchmarks/relative_spread.py`), the more steeply the more arrives and the less they fire, as w_k says: evenness takes
@@ -39,7 +39,7 @@ MOST_EVEN = 2.0  # of E: what was seen of it
 MOST_FELT = 3.0  # of what multiplies kappa
 SWINGS, CALM = 0.95, 0.99  # mean of E: from the one on a source is calm to some degree, from the other on entirely
 SATURATING = 96.0  # Hz: nu_0
-SETTLED = 27.0  # ms over which the rates of sources are averaged for z_k
+SETTLED = 20.0  # ms over which the rates of sources are averaged for z_k
 SOON, MEAN_E, LONG = range(3)  # rows of what `spread_factor` remembers of every axis: z, mean of E, mean over LASTING
 
 
@@ -76,7 +76,7 @@ def felt(rate: float, lasting: float, recent: float, F: float) -> float:
 
 @compiled
 def spread_factor(c: Cells, i: int, first: int, last: int, F: float, recent: float, lasting: FloatArray,
-                  rate: FloatArray, saturation: FloatArray, forget: float) -> float:
+                  rate: FloatArray, saturation: FloatArray, forget: float, soon: float) -> float:
     """f over F of population i, whose axes are first ... last - 1, and its sources' means one step on.
 
     Parameters
@@ -89,12 +89,12 @@ def spread_factor(c: Cells, i: int, first: int, last: int, F: float, recent: flo
         z_k (Hz), the mean of E_k and Y_k (Hz), moved by one step in place.
     rate, saturation : (n_axis,) arrays
         y_k (Hz) and r_k; as `lasting` from axis 0 on.
-    forget : float
-        `forgotten` in a step.
+    forget, soon : float
+        `forgotten` and `settling` in a step.
     """
     if c.spread.shape[0] == 0:
         return 1.0
-    at, soon, exponent = place(c.knots[i], recent), settling(forget), 0.0
+    at, exponent = place(c.knots[i], recent), 0.0
     for a in range(first, last):
         kappa, offset, y = between(c.spread[a], at), between(c.offset[a], at), rate[a]
         if kappa != 0.0 or offset != 0.0:
@@ -111,6 +111,7 @@ def spread_factor(c: Cells, i: int, first: int, last: int, F: float, recent: flo
 def spread_factors(system: System, c: Cells, F: FloatArray, inner: FloatArray, lasting: FloatArray, rate: FloatArray,
                    saturation: FloatArray, forget: float, factor: FloatArray) -> None:
     """factor (n_population,) <- `spread_factor` of every population; F (n_population,) Hz, `inner` as in `follow`."""
+    soon = settling(forget)
     for i in range(inner.shape[1]):
         factor[i] = spread_factor(c, i, system.axis_start[i], system.axis_start[i + 1], F[i], inner[OWN, i], lasting,
-                                  rate, saturation, forget)
+                                  rate, saturation, forget, soon)

@@ -33,7 +33,7 @@ from automfm_hpc.filters import Filters, Memory, advance, filters_of, memory_of,
 from automfm_hpc.mesoscopic import FASTEST
 from automfm_hpc.response import Response, System, compiled, empty_response, respond_into
 from automfm_hpc.spikes import smooth
-from automfm_hpc.spread import LONG, heard_at_rest, spread_factor
+from automfm_hpc.spread import LONG, heard_at_rest, settling, spread_factor
 
 FloatArray = NDArray[np.float64]
 STEP = 0.5  # ms
@@ -313,10 +313,11 @@ def _follow(one: System, cells: Cells, rates: FloatArray, saturations: FloatArra
     respond_into(one, work)
     nu[0] = work.F[0]
     inner, forget = at_rest(nu), forgotten(STEP)
+    soon = settling(forget)
     for k in range(rates.shape[0]):
         for a in range(n):
             work.nu[a] = rates[k, a]
         respond_into(one, work)
-        factor = spread_factor(cells, 0, 0, n, work.F[0], inner[OWN, 0], lasting, work.nu, saturations[k], forget)
+        factor = spread_factor(cells, 0, 0, n, work.F[0], inner[OWN, 0], lasting, work.nu, saturations[k], forget, soon)
         follow(cells, 0, work.F[0] * factor * draws, FASTEST, STEP, nu, inner, forget)
         out[k] = nu[0]

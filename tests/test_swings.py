@@ -43,6 +43,7 @@ from automfm_hpc.spread import (
     evenness,
     heard_at_rest,
     saturation_of,
+    settling,
     spread_factor,
 )
 from automfm_hpc.swing_fit import FASTEST_SWING, PASSED, UNHEARD, Course, FittedSwing, Known, fastest_heard, fit_swing
@@ -123,7 +124,7 @@ def factor(kappa: float, rate: float, saturation: float, lasting: float, offset:
     """f over F of cells whose own mean is 10 Hz; `usual`: mean of E."""
     return float(spread_factor(cells_of(response(kappa, offset=offset)), 0, 0, 1, F, 10.0,
                                np.array([[lasting], [usual], [lasting]]), np.array([rate]), np.array([saturation]),
-                               forgotten(1.0)))
+                               forgotten(1.0), settling(forgotten(1.0))))
 
 
 def test_lasting_rates_are_those_of_the_transfer_function_and_volleys_inhibit_more():
@@ -158,7 +159,8 @@ def test_what_the_sampling_left_out_counts_where_a_source_swings():
 def test_what_lasts_is_the_mean_over_a_tenth_of_a_second_and_spreads_settle_sooner():
     cells, lasting = cells_of(response(0.4)), heard_at_rest(np.array([10.0]))
     for _ in range(round(SETTLED)):
-        spread_factor(cells, 0, 0, 1, 10.0, 10.0, lasting, np.array([30.0]), np.array([0.0]), forgotten(1.0))
+        spread_factor(cells, 0, 0, 1, 10.0, 10.0, lasting, np.array([30.0]), np.array([0.0]), forgotten(1.0),
+                      settling(forgotten(1.0)))
     assert lasting[SOON, 0] == pytest.approx(30.0 - 20.0 / np.e)
     assert lasting[LONG, 0] == pytest.approx(30.0 - 20.0 * np.exp(-SETTLED / LASTING))
     assert lasting[MEAN_E, 0] == pytest.approx(np.exp(-SETTLED / LASTING), abs=1e-3)
