@@ -11,7 +11,7 @@ a mean that is the same inhibits more. Rates of cells differ in proportion to th
 less and less beyond, as all saturate: what a cell sends is nu + d r(nu), r = nu/(nu + nu_0), d being its own and nu_0 =
 96 Hz. Behind a synapse the squared relative spread over cells is then E times what it is where rates last. E is low in
 a volley, high between two, and lower the more the population swings. It moves as the recorded spread of the Golgi cells
-of the cerebellum does (R2 0.74 to 0.96 under constant and fluctuating input), and half as far, which kappa makes up
+of the cerebellum does (R2 0.72 to 0.96 under constant and fluctuating input), and half as far, which kappa makes up
 for. "Where rates last" is soon: z_k is a mean over 20 ms only. Cells of unlike rates adapt until they differ
 as they do at the new rate, in the time that adaptation takes (tau/rho, 17 ms for Golgi cells). With 100 ms the spread
 followed an input of 5 Hz 40 degrees too late, and granule cells answered it by a fifth too little; with 27 by 4 %.
